@@ -1,0 +1,18 @@
+"""The hot operations of RMBPO, installed as `rmbpo_fast.kernels`. Imports torch only.
+
+One folder is one operation: `reference.py` is the readable truth, `op.py` the public function.
+"""
+
+from .ensemble_mlp.op import ensemble_mlp
+from .gaussian_kl.op import gaussian_kl, gaussian_log_prob
+from .gaussian_nll.op import bound_logvar, gaussian_nll
+from .squashed_gaussian.op import squashed_gaussian
+
+__all__ = [
+    "bound_logvar",
+    "ensemble_mlp",
+    "gaussian_kl",
+    "gaussian_log_prob",
+    "gaussian_nll",
+    "squashed_gaussian",
+]

@@ -1,0 +1,278 @@
+"""The adversarial auxiliary model g_psi: the most pessimistic world inside a KL ball around p_theta.
+
+Source: RMBPO (arXiv 2406.09976). Loss per member over real (s, a), everything but g detached:
+
+    L = mean_b KL(g || p) + eta * mean_b [log g(x) * A(x)],      x = (state change, reward) ~ g
+    A(x) = r' + gamma * (1 - done(s')) * V(s') - b(s, a)
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rmbpo_fast.config import AdversaryConfig
+from rmbpo_fast.errors import DivergedError
+from rmbpo_fast.kernels import bound_logvar, ensemble_mlp, gaussian_kl
+from rmbpo_fast.losses import bellman_target, pathwise_loss, score_loss
+from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.sac import SAC
+from rmbpo_fast.world_model import WorldModel
+
+HELD_OUT_FRACTION, HELD_OUT_MAX_ROWS = 0.2, 1_000
+PATIENCE_CHECKS = 3
+MAX_STEPS = {"residual": 300, "full": 1_000}
+
+
+class Game(NamedTuple):
+    """The other players, as the adversary sees them; all of them are constants to it."""
+
+    world_model: WorldModel
+    sac: SAC
+    rule: Callable[[Tensor], Tensor]
+
+    def target(self, obs: Tensor, sample: Tensor, noise: Tensor) -> Tensor:
+        """r' + gamma * (1 - done(s')) * V(s').
+
+        Args:
+            obs: [E, B, S].
+            sample: [E, B, D], x = (state change, reward).
+            noise: [E, B, A], draws a' ~ pi(.|s').
+        Returns:
+            [E, B].
+        """
+        next_obs, reward = self.world_model.next_state(obs, sample)
+        value = self.sac.value(next_obs.flatten(0, 1), noise.flatten(0, 1)).view(reward.shape)
+        terminated = self.rule(next_obs).to(reward.dtype)
+        return bellman_target(reward, terminated, value, self.sac.config.gamma)
+
+
+class Adversary(nn.Module):
+    """g_psi, member i paired with member i of p_theta, in one of two parametrisations.
+
+    residual (ours): the network gives a shift m and a log-variance change l in units of p's own
+    spread: mean_g = mean_p + m * std_p, logvar_g = logvar_p + l, l softly bounded to +-2. Its last
+    layer starts at zero, so g = p exactly before the first step, and g follows p's refits.
+
+    full: the network gives mean and log-variance itself and starts as a copy of p_theta.
+
+    Args:
+        obs_size, action_size: S, A; D = S + 1 numbers are predicted.
+        config, hidden, members: training settings; layer widths and E as p_theta's.
+        generator: draws the first weights.
+    """
+
+    eta: Tensor
+    fits: Tensor
+    mean_shift: Tensor
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        config: AdversaryConfig,
+        hidden: tuple[int, ...],
+        members: int,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        outputs = obs_size + 1
+        sizes = (obs_size + action_size, *hidden, 2 * outputs)
+        self.net = EnsembleMLP(members, sizes, "swish", generator, device)
+        dims = config.adversary_dims
+        mask = torch.ones(outputs, dtype=torch.bool)
+        if dims is not None:
+            if any(not 0 <= d < outputs for d in dims):
+                raise ValueError(f"adversary_dims: expected 0 to {outputs - 1}, found {dims}")
+            mask = torch.isin(torch.arange(outputs), torch.tensor(dims, dtype=torch.int64))
+        self._touchable = mask.to(device)  # [D]
+        self.register_buffer("eta", torch.tensor(config.eta, device=device))
+        self.register_buffer("fits", torch.zeros((), dtype=torch.int64, device=device))
+        self.register_buffer("mean_shift", torch.zeros(outputs, device=device))
+        self._zero_last_layer()
+        self.optimizer = self._new_optimizer()
+
+    def _new_optimizer(self) -> torch.optim.Adam:
+        return torch.optim.Adam(self.net.parameters(), lr=self.config.adversary_lr, fused=True)
+
+    @torch.no_grad()
+    def _zero_last_layer(self) -> None:
+        self.net.weights[-1].zero_()
+        self.net.biases[-1].zero_()
+
+    def _start_at_nominal(self, world_model: WorldModel) -> None:
+        if self.config.parametrization == "residual":
+            self._zero_last_layer()
+        else:
+            self.net.load_state_dict(world_model.net.state_dict())
+        self.optimizer = self._new_optimizer()
+
+    def predict(
+        self, inputs: Tensor, world_model: WorldModel, members: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of g_psi, [E, B, D] each; arguments as `WorldModel.predict`'s."""
+        with torch.no_grad():
+            mean_p, logvar_p = world_model.predict(inputs, members)
+        return self.around(inputs, mean_p, logvar_p, world_model, members)
+
+    def around(
+        self,
+        inputs: Tensor,
+        mean_p: Tensor,
+        logvar_p: Tensor,
+        world_model: WorldModel,
+        members: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """g's mean and log-variance given p's at the same inputs; masked dimensions copy p's."""
+        weights, biases = list(self.net.weights), list(self.net.biases)
+        if members is not None:
+            weights = [w.index_select(0, members) for w in weights]
+            biases = [b.index_select(0, members) for b in biases]
+        first, second = ensemble_mlp(inputs, weights, biases, "swish").chunk(2, dim=-1)
+        if self.config.parametrization == "residual":
+            mean = mean_p + first * torch.exp(0.5 * logvar_p)
+            logvar = logvar_p + 2.0 * torch.tanh(0.5 * second)
+        else:
+            low, high = world_model.min_logvar.detach(), world_model.max_logvar.detach()
+            mean, logvar = first, bound_logvar(second, low, high)
+        touch = self._touchable
+        return torch.where(touch, mean, mean_p), torch.where(touch, logvar, logvar_p)
+
+    def loss(self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor) -> Tensor:
+        """The loss of one gradient step.
+
+        Args:
+            obs, action: [E, B, S] and [E, B, A], real rows.
+            eps: [E, B, D] standard normal, draws x ~ g.
+            noise: [E, B, A] standard normal, draws a' ~ pi; the baseline shares it, which
+                leaves it independent of x and takes the policy's noise out of A.
+        """
+        inputs = game.world_model.inputs(obs, action)
+        with torch.no_grad():
+            mean_p, logvar_p = game.world_model.predict(inputs)
+        mean, logvar = self.around(inputs, mean_p, logvar_p, game.world_model)
+        sample = mean + torch.exp(0.5 * logvar) * eps
+        if self.config.estimator == "pathwise":
+            value = game.target(obs, sample, noise)
+            return pathwise_loss(mean, logvar, mean_p, logvar_p, value, self.eta)
+        with torch.no_grad():
+            sample = sample.detach()
+            advantage = game.target(obs, sample, noise)
+            if self.config.baseline == "mean":
+                advantage = advantage - game.target(obs, mean, noise)
+        return score_loss(mean, logvar, mean_p, logvar_p, sample, advantage, self.eta)
+
+    def fit(
+        self, real: ReplayBuffer, game: Game, generator: torch.Generator
+    ) -> dict[str, Tensor | float]:
+        """Adam steps on real (s, a) until the held-out objective stops improving.
+
+        The held-out objective is KL + eta * (E_g[target] - E_p[target]) under the same noise at
+        every look; the best weights seen are kept. `adversary/shift_cosine` is the cosine between
+        the mean shift over states of this fit and of the last: -1 is an adversary that flips.
+
+        Raises:
+            DivergedError: the objective is not finite.
+        """
+        config = self.config
+        if int(self.fits) == 0 or not config.adversary_warm_start:
+            self._start_at_nominal(game.world_model)
+        self.fits += 1
+        data = real.all()
+        order = torch.randperm(len(data.reward), generator=generator, device=data.obs.device)
+        held = max(1, min(int(len(order) * HELD_OUT_FRACTION), HELD_OUT_MAX_ROWS))
+        members = self.net.weights[0].shape[0]
+
+        def draw(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # rows [E, B]
+            eps = torch.randn(
+                *rows.shape, self.mean_shift.numel(), generator=generator, device=rows.device
+            )
+            noise = game.sac.draw_noise(rows.shape, generator)
+            return data.obs[rows], data.action[rows], eps, noise
+
+        held_out = draw(order[:held].expand(members, -1))
+        train = order[held:]
+        best = self._objective(game, *held_out)
+        best_weights = [p.detach().clone() for p in self.net.parameters()]
+        stale, steps = 0, 0
+        limit = config.adversary_max_steps or MAX_STEPS[config.parametrization]
+        while stale < PATIENCE_CHECKS and steps < limit:
+            for _ in range(min(config.adversary_check_every, limit - steps)):
+                picks = torch.randint(
+                    len(train),
+                    (members, config.adversary_batch_size),
+                    generator=generator,
+                    device=train.device,
+                )
+                loss = self.loss(game, *draw(train[picks]))
+                self.optimizer.zero_grad()
+                loss.backward(inputs=list(self.net.parameters()))
+                self.optimizer.step()
+                steps += 1
+            objective = self._objective(game, *held_out)
+            if not torch.isfinite(objective):
+                raise DivergedError("the adversary's objective is not finite")
+            if objective < best:
+                best, stale = objective, 0
+                best_weights = [p.detach().clone() for p in self.net.parameters()]
+            else:
+                stale += 1
+        with torch.no_grad():
+            for now, then in zip(self.net.parameters(), best_weights, strict=True):
+                now.copy_(then)
+        report = self._report(game, *held_out)
+        shift = report.pop("shift")
+        cosine = torch.cosine_similarity(shift, self.mean_shift, dim=0)
+        self.mean_shift.copy_(shift)
+        if config.kl_target_nats is not None:
+            self._adapt_eta(report["adversary/kl_nats"], config.kl_target_nats)
+        return {
+            **report,
+            "adversary/shift_cosine": cosine,
+            "adversary/eta": self.eta.clone(),
+            "adversary/steps": float(steps),
+        }
+
+    def _objective(
+        self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
+    ) -> Tensor:
+        """KL - eta * drop, the loss's true value up to a constant. []."""
+        report = self._report(game, obs, action, eps, noise)
+        return report["adversary/kl_nats"] - self.eta * report["adversary/value_drop"]
+
+    @torch.no_grad()
+    def _report(
+        self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
+    ) -> dict[str, Tensor]:
+        """What g does to the world, averaged over rows and members; arguments as `loss`'s.
+
+        The drop in value compares p and g under common noise; the spread of the value under p
+        takes two independent draws, the second being the next row's noise.
+        """
+        inputs = game.world_model.inputs(obs, action)
+        mean_p, logvar_p = game.world_model.predict(inputs)
+        mean_g, logvar_g = self.around(inputs, mean_p, logvar_p, game.world_model)
+        std_p = torch.exp(0.5 * logvar_p)
+        value_p = game.target(obs, mean_p + std_p * eps, noise)
+        value_g = game.target(obs, mean_g + torch.exp(0.5 * logvar_g) * eps, noise)
+        other_p = game.target(obs, mean_p + std_p * eps.roll(1, dims=1), noise)
+        return {
+            "adversary/kl_nats": gaussian_kl(mean_g, logvar_g, mean_p, logvar_p).mean(),
+            "adversary/value_drop": (value_p - value_g).mean(),
+            "adversary/value_std": (0.5 * (value_p - other_p).square()).mean().sqrt(),
+            "adversary/value_mean": value_p.mean(),
+            "shift": ((mean_g - mean_p) / std_p).mean(dim=(0, 1)),
+        }
+
+    @torch.no_grad()
+    def _adapt_eta(self, kl: Tensor, target: float) -> None:
+        """One step of dual ascent on 1 / eta, the multiplier of the constraint KL <= target (ours).
+
+        The relative error is cut at 1, so that one bad fit moves eta by a bounded factor.
+        """
+        error = (kl / target - 1.0).clamp(-1.0, 1.0)
+        self.eta.mul_(torch.exp(-self.config.kl_dual_lr * error))

@@ -1,0 +1,370 @@
+"""Every setting of a run: frozen dataclasses, one preset per task. Knows nothing of torch.
+
+The groups keep `--help` readable and let each part receive its own settings only; flags carry no
+group prefix (`--eta`, not `--adversary.eta`), so field names are unique across groups.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rmbpo_fast.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """The real environment."""
+
+    env: str = "hopper"
+    """inverted_pendulum, hopper, halfcheetah, walker2d, ant, humanoid, their EnvPool ids such as
+    Hopper-v4, or any registered Gymnasium id with box observations and actions."""
+    num_envs: int = 1
+    """Environments stepped together (the paper uses 1)."""
+    action_noise: Literal["none", "uniform", "truncated_normal"] = "none"
+    """Noise on the simulated action. `uniform` leaves the control cost at the clean action;
+    `truncated_normal` wraps the whole environment and stays in the action box."""
+    action_noise_scale: float = 0.0
+    """Half width of the uniform, std of the normal, in the environment's own action units."""
+    termination: str = "auto"
+    """Ending rule for imagined states: auto (the task's own, else learned), learned, never, or
+    module:function from next_obs [B, S] to bool [B]."""
+    random_steps: int = 5_000
+    """Real steps of uniformly random actions before anything is learned."""
+    total_env_steps: int = 125_000
+    """Real steps of the run, the random ones included."""
+    epoch_steps: int = 1_000
+    """Real steps per epoch: one evaluation and one row of metrics.csv."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The nominal model p_theta: a probabilistic ensemble."""
+
+    num_members: int = 7
+    """Ensemble members E."""
+    num_elites: int = 5
+    """Members with the lowest holdout error; only they imagine."""
+    model_hidden: tuple[int, ...] = (200, 200, 200, 200)
+    """Widths of the hidden layers (swish)."""
+    model_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)
+    """L2 factor per layer, output layer last: half the squared sum joins the loss."""
+    model_lr: float = 1e-3
+    """Adam step size."""
+    model_batch_size: int = 256
+    """Rows per member and gradient step."""
+    fit_every_steps: int = 250
+    """Real steps between two fits of the model, of the adversary, and rollouts."""
+    holdout_fraction: float = 0.2
+    """Share of the real rows held out, drawn afresh at each fit."""
+    holdout_max_rows: int = 5_000
+    """Upper limit of the held-out rows."""
+    model_patience_epochs: int = 5
+    """Stop after this many epochs in which no member improved by more than 1 %."""
+
+
+@dataclass(frozen=True)
+class AdversaryConfig:
+    """The adversarial auxiliary model g_psi."""
+
+    algo: Literal["rmbpo", "mbpo"] = "rmbpo"
+    """rmbpo imagines in g_psi, mbpo in p_theta."""
+    eta: float = 0.1
+    """Weight of the value term: larger is more pessimistic, 0 is MBPO."""
+    kl_target_nats: float | None = None
+    """Adapt eta by dual ascent until KL(g || p) per step has this value (ours)."""
+    kl_dual_lr: float = 0.2
+    """Step of the dual ascent in log(eta) per fit and unit of relative KL error (ours)."""
+    parametrization: Literal["residual", "full"] = "residual"
+    """residual: shift and log-variance change in units of p's spread (ours); full: g's own mean
+    and log-variance, started as a copy of p."""
+    estimator: Literal["score", "pathwise"] = "score"
+    """Gradient of the value term: score function, or through the critic."""
+    baseline: Literal["mean", "none"] = "mean"
+    """What the score estimator subtracts: the target at g's mean (ours), or nothing."""
+    adversary_warm_start: bool = True
+    """Go on from the last fit; otherwise start each fit at g = p."""
+    adversary_dims: tuple[int, ...] | None = None
+    """Predicted dimensions that the adversary may touch (the reward is the last); all if unset."""
+    adversary_lr: float = 1e-3
+    """Adam step size."""
+    adversary_batch_size: int = 256
+    """Rows per member and gradient step."""
+    adversary_max_steps: int | None = None
+    """Gradient steps per fit at most; 300 for residual, 1,000 for full if unset (ours)."""
+    adversary_check_every: int = 25
+    """Gradient steps between looks at the held-out objective; three without gain stop (ours)."""
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """Imagined rollouts."""
+
+    rollout_rows: int = 100_000
+    """Start states per fit, drawn from the real buffer."""
+    horizon_min: int = 1
+    """Rollout length k before the ramp."""
+    horizon_max: int = 1
+    """Rollout length k after the ramp."""
+    horizon_epochs: tuple[int, int] = (0, 1)
+    """Epochs between which k grows linearly (truncated to an integer)."""
+    rollout_chunk_rows: int | None = None
+    """Rows imagined at a time; if unset, 1,000 per elite on a CPU (they fit its cache), all on a
+    GPU."""
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """Soft actor-critic."""
+
+    updates_per_step: int = 20
+    """Gradient updates G per real step."""
+    sac_hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of actor and critics (ReLU)."""
+    sac_batch_size: int = 256
+    """Rows per update."""
+    real_fraction: float = 0.05
+    """Share of real rows in a batch."""
+    gamma: float = 0.99
+    """Discount per step."""
+    tau: float = 0.005
+    """Step of the target critics towards the critics, per update."""
+    sac_lr: float = 3e-4
+    """Adam step size of actor, critics and temperature."""
+    init_temperature: float = 1.0
+    """First entropy temperature alpha."""
+    target_entropy: float | None = None
+    """Entropy that the temperature is tuned to, nats, for actions in [-1, 1]; minus the number of
+    action dimensions if unset."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """This run: seed, machine, files. All but the seed may change on --resume."""
+
+    seed: int = 0
+    """Seed of everything random."""
+    run_dir: Path | None = None
+    """Folder of the run; runs/<task>/<algo>/<seed>-<time> if unset."""
+    resume: Path | None = None
+    """Go on with the run in this folder."""
+    resume_fallback: bool = False
+    """With --resume: accept the checkpoint before a damaged one, and a journal's valid part."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
+    compile: bool = False
+    """Compile the learning functions where that is faster on this device."""
+    kernels: Literal["auto", "reference"] = "auto"
+    """Backend of the hot operations; auto takes the fastest that is installed."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Matrix products: fp32 throughout, or tf32/bf16 inputs where the hardware has them."""
+    threads: int | None = None
+    """CPU threads of PyTorch; PyTorch's own choice if unset."""
+    eval_episodes: int = 10
+    """Episodes of the deterministic policy at the end of each epoch."""
+    checkpoint_every_steps: int = 5_000
+    """Real steps between checkpoints; SIGINT and SIGTERM save too."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept; older ones go once a newer one has been read back."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train RMBPO. Defaults shown are those of the --env given."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def replace(self, **values: Any) -> "Config":
+        """A copy with fields changed by their flag names, e.g. `replace(eta=0.0, seed=1)`."""
+        groups = {}
+        for group in dataclasses.fields(self):
+            part = getattr(self, group.name)
+            names = {f.name for f in dataclasses.fields(part)}
+            groups[group.name] = dataclasses.replace(
+                part, **{name: values.pop(name) for name in names & values.keys()}
+            )
+        if values:
+            raise ConfigError(f"no such setting: {', '.join(sorted(values))}")
+        return Config(**groups)
+
+    def flat(self) -> dict[str, Any]:
+        """Flag name -> value over all groups."""
+        return {
+            f.name: getattr(getattr(self, group.name), f.name)
+            for group in dataclasses.fields(self)
+            for f in dataclasses.fields(getattr(self, group.name))
+        }
+
+
+def task_family(env: str) -> str:
+    """`hopper`, `Hopper-v3` and `Hopper-v5` are one family and share a preset: `hopper`."""
+    name, _, version = env.rpartition("-v")
+    return (name if name and version.isdigit() else env).replace("_", "").lower()
+
+
+# algorithm.md section 5; Ant's and Humanoid's are MBPO's, with the noise of the other walkers (ours)
+_WALKER_NOISE = {"action_noise": "uniform", "action_noise_scale": 0.005}
+_PRESETS: dict[str, dict[str, Any]] = {
+    "invertedpendulum": {
+        "action_noise": "truncated_normal",
+        "action_noise_scale": 0.2,
+        "total_env_steps": 20_000,
+        "random_steps": 500,
+        "epoch_steps": 250,
+        "updates_per_step": 10,
+        "target_entropy": -0.05,
+        "eta": 0.05,
+        "checkpoint_every_steps": 1_000,
+    },
+    "hopper": {
+        **_WALKER_NOISE,
+        "total_env_steps": 125_000,
+        "updates_per_step": 20,
+        "horizon_max": 15,
+        "horizon_epochs": (20, 150),
+        "target_entropy": -1.0,
+        "eta": 4.0,
+    },
+    "halfcheetah": {
+        **_WALKER_NOISE,
+        "total_env_steps": 400_000,
+        "updates_per_step": 40,
+        "target_entropy": -3.0,
+        "eta": 0.25,
+    },
+    "walker2d": {
+        **_WALKER_NOISE,
+        "total_env_steps": 300_000,
+        "updates_per_step": 20,
+        "target_entropy": -3.0,
+        "eta": 0.5,
+    },
+    "ant": {
+        **_WALKER_NOISE,
+        "total_env_steps": 300_000,
+        "updates_per_step": 20,
+        "horizon_max": 25,
+        "horizon_epochs": (20, 100),
+        "target_entropy": -4.0,
+        "eta": 0.25,
+    },
+    "humanoid": {
+        **_WALKER_NOISE,
+        "total_env_steps": 300_000,
+        "updates_per_step": 20,
+        "model_hidden": (400, 400, 400, 400),
+        "horizon_max": 25,
+        "horizon_epochs": (20, 300),
+        "target_entropy": -2.0,
+        "eta": 0.25,
+    },
+}
+
+
+def preset(env: str) -> Config:
+    """The settings of a task's family; the general defaults for a task without a preset."""
+    return Config().replace(env=env, **_PRESETS.get(task_family(env), {}))
+
+
+# smallest allowed value of each number; anything missing here is checked by its user
+_MINIMA: dict[str, float] = {
+    **dict.fromkeys(
+        """num_envs total_env_steps epoch_steps num_members num_elites model_batch_size
+        fit_every_steps holdout_max_rows model_patience_epochs adversary_batch_size
+        adversary_max_steps adversary_check_every rollout_rows horizon_min horizon_max
+        rollout_chunk_rows updates_per_step sac_batch_size threads eval_episodes
+        checkpoint_every_steps keep_checkpoints""".split(),
+        1,
+    ),
+    # one fit needs a training row and a held-out row at least
+    "random_steps": 10,
+    **dict.fromkeys(["seed", "eta", "action_noise_scale"], 0),
+}
+_POSITIVE = "model_lr adversary_lr sac_lr init_temperature kl_target_nats kl_dual_lr".split()
+_FRACTIONS = "real_fraction gamma tau holdout_fraction".split()
+
+
+def validate(config: Config) -> None:
+    """Raises ConfigError, naming the flag, what was expected and what came."""
+    values = config.flat()
+
+    def fail(name: str, expected: str) -> typing.NoReturn:
+        flag = name.replace("_", "-")
+        raise ConfigError(f"--{flag} must be {expected}, not {values[name]!r}")
+
+    for name, value in values.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                fail(name, "finite")
+        if value is None:
+            continue
+        if name in _MINIMA and value < _MINIMA[name]:
+            fail(name, f"at least {_MINIMA[name]:g}")
+        if name in _POSITIVE and value <= 0:
+            fail(name, "greater than 0")
+        if name in _FRACTIONS and not 0 <= value <= 1:
+            fail(name, "between 0 and 1")
+    if not 0 < config.model.holdout_fraction < 1:
+        fail("holdout_fraction", "strictly between 0 and 1")
+    for name in ("model_hidden", "sac_hidden"):
+        if not values[name] or min(values[name]) < 1:
+            fail(name, "one or more layer widths of at least 1")
+    if config.model.num_elites > config.model.num_members:
+        fail("num_elites", f"at most --num-members, {config.model.num_members}")
+    if len(config.model.model_weight_decay) != len(config.model.model_hidden) + 1:
+        fail("model_weight_decay", f"{len(config.model.model_hidden) + 1} numbers, one per layer")
+    if min(config.model.model_weight_decay) < 0:
+        fail("model_weight_decay", "at least 0 in each layer")
+    for name in ("rollout_rows", "rollout_chunk_rows"):
+        if (values[name] or 0) % config.model.num_elites:
+            fail(name, f"a multiple of --num-elites, {config.model.num_elites}")
+    first, last = config.rollout.horizon_epochs
+    if not 0 <= first < last:
+        fail("horizon_epochs", "two growing epochs")
+    if config.rollout.horizon_max < config.rollout.horizon_min:
+        fail("horizon_max", f"at least --horizon-min, {config.rollout.horizon_min}")
+    if config.adversary.kl_target_nats is not None and config.adversary.eta == 0:
+        fail("eta", "greater than 0 where --kl-target-nats adapts it")
+
+
+def to_json(config: Config) -> dict[str, Any]:
+    """Nested plain values, for config.json."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_json(data: dict[str, Any]) -> Config:
+    """The inverse of `to_json`. Raises ConfigError on a missing, unknown or mistyped field."""
+    values = {}
+    groups = {f.name: f.type for f in dataclasses.fields(Config)}
+    try:
+        for group, cls in groups.items():
+            hints = typing.get_type_hints(cls)
+            for name, value in data[group].items():
+                values[name] = _restore(value, hints[name])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"not a config.json of this version: {error!r}") from error
+    return Config().replace(**values)
+
+
+def _restore(value: Any, hint: Any) -> Any:
+    """JSON knows neither tuples nor paths."""
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, str) and Path in options:
+        return Path(value)
+    return value

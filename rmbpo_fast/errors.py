@@ -1,0 +1,21 @@
+"""What can go wrong and is the user's to mend; `main()` prints each as one line."""
+
+
+class RmbpoError(Exception):
+    """Base class: the message says what was expected and what came."""
+
+
+class ConfigError(RmbpoError, ValueError):
+    """A setting, task name or flag that can't be served."""
+
+
+class EnvironmentFault(RmbpoError):
+    """An environment that returned numbers it must not return."""
+
+
+class DivergedError(RmbpoError):
+    """A loss or a network that is no longer finite."""
+
+
+class StorageError(RmbpoError):
+    """A checkpoint, journal or policy file that is missing, damaged or of another kind."""

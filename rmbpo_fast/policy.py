@@ -1,0 +1,79 @@
+"""The trained policy on its own: a callable from observations to actions."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from rmbpo_fast.errors import StorageError
+from rmbpo_fast.kernels import ensemble_mlp
+from rmbpo_fast.nets import Actor
+from rmbpo_fast.storage import save_tensors_atomically
+
+FORMAT = "rmbpo_fast policy 1"
+FILE_NAME = "policy.safetensors"
+
+
+def save_policy(run_dir: Path, actor: Actor, env_id: str, low: Tensor, high: Tensor) -> None:
+    """Writes policy.safetensors: the actor's layers and the action box [A]."""
+    layers = zip(actor.net.weights, actor.net.biases, strict=True)
+    tensors = {"low": low.float(), "high": high.float()}
+    for i, (weight, bias) in enumerate(layers):
+        tensors[f"weight_{i}"] = weight.detach().cpu()
+        tensors[f"bias_{i}"] = bias.detach().cpu()
+    metadata = {"format": FORMAT, "env_id": env_id}
+    save_tensors_atomically(run_dir / FILE_NAME, tensors, metadata)
+
+
+class Policy:
+    """The deterministic policy tanh(mean(obs)), scaled to the environment's action box.
+
+        policy = Policy.load("runs/hopper/rmbpo/0-20260101-120000")
+        action = policy(obs)
+
+    Attributes:
+        env_id: the task it was trained on.
+        obs_size: S, the leading observations that it looks at.
+        low, high: [A] the action box.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], env_id: str) -> None:
+        self.env_id = env_id
+        self.low, self.high = tensors["low"], tensors["high"]
+        count = sum(name.startswith("weight_") for name in tensors)
+        self._weights = [tensors[f"weight_{i}"] for i in range(count)]
+        self._biases = [tensors[f"bias_{i}"] for i in range(count)]
+        self.obs_size = self._weights[0].shape[1]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Policy":
+        """From a run's folder or a policy.safetensors. Raises StorageError where that fails."""
+        file = Path(path) / FILE_NAME if Path(path).is_dir() else Path(path)
+        try:
+            with safe_open(file, framework="pt") as source:
+                metadata = source.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise StorageError(
+                        f"{file}: expected a {FORMAT}, found {metadata.get('format')!r}"
+                    )
+                tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
+            return cls(tensors, metadata["env_id"])
+        except (OSError, SafetensorError, KeyError) as error:
+            raise StorageError(f"{file}: can't read the policy ({error})") from error
+
+    @torch.no_grad()
+    def unit_action(self, obs: Tensor) -> Tensor:
+        """[N, S] -> [N, A] in [-1, 1]."""
+        out = ensemble_mlp(obs[None], self._weights, self._biases, "relu")[0]
+        return torch.tanh(out[:, : self.low.numel()])
+
+    def __call__(self, obs: np.ndarray) -> np.ndarray:
+        """obs [S] or [N, S] (more than S numbers are cut) -> action [A] or [N, A], float32."""
+        flat = torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32)
+        if flat.shape[-1] < self.obs_size:
+            raise ValueError(f"obs: expected {self.obs_size} numbers, found {flat.shape[-1]}")
+        unit = self.unit_action(flat[:, : self.obs_size])
+        action = (self.low + 0.5 * (unit + 1.0) * (self.high - self.low)).numpy()
+        return action if np.ndim(obs) > 1 else action[0]

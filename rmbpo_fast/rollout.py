@@ -1,0 +1,107 @@
+"""Imagined rollouts: fixed shapes, no round trip to the host, an alive-mask instead of indexing.
+
+Source: MBPO (arXiv 1906.08253), Algorithm 2, branched rollouts from real states.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from rmbpo_fast.config import RolloutConfig
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.sac import SAC
+from rmbpo_fast.types import Transition
+from rmbpo_fast.world_model import WorldModel
+
+# (normalised inputs [E', B', S + A], members [E']) -> mean, log-variance [E', B', D]
+Dynamics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Rule = Callable[[Tensor], Tensor]
+
+
+def horizon_at(epoch: int, config: RolloutConfig) -> int:
+    """Rollout length k: an integer truncated from a linear ramp in epochs."""
+    first, last = config.horizon_epochs
+    ramp = min(max((epoch - first) / (last - first), 0.0), 1.0)
+    return int(config.horizon_min + ramp * (config.horizon_max - config.horizon_min))
+
+
+@torch.no_grad()
+def imagine(
+    starts: Tensor,
+    horizon: int,
+    dynamics: Dynamics,
+    world_model: WorldModel,
+    sac: SAC,
+    rule: Rule,
+    imagined: ReplayBuffer,
+    generator: torch.Generator,
+) -> Tensor:
+    """Imagines `horizon` steps from each start and stores those of rows that are still alive.
+
+    Args:
+        starts: [B, S] real states, B a multiple of the number of elites.
+        dynamics: p_theta's `predict`, or g_psi's.
+        imagined: takes the transitions, in place.
+        generator: draws all noise; on the device of `starts`.
+    Returns:
+        [] int64, how many transitions were stored. Divided by B it is the mean alive length.
+    """
+    obs, device = starts, starts.device
+    alive = torch.ones(len(obs), dtype=torch.bool, device=device)
+    stored = torch.zeros((), dtype=torch.int64, device=device)
+    for _ in range(horizon):
+        # A row keeps no identity, so shuffling the rows and cutting them into equal shares gives
+        # each a uniformly random elite at each step, with each elite computing its share only.
+        order = torch.randperm(len(obs), generator=generator, device=device)
+        obs, alive = obs[order], alive[order]
+        action_noise = sac.draw_noise(obs.shape[:-1], generator)
+        model_noise = torch.randn(
+            len(obs), world_model.outputs, generator=generator, device=device
+        )
+        step, keep, ended = imagine_step(
+            obs, alive, action_noise, model_noise, dynamics, world_model, sac, rule
+        )
+        imagined.add_(imagined.pack(step), keep)
+        stored += keep.sum()
+        obs, alive = step.next_obs, keep & ~ended
+    return stored
+
+
+def imagine_step(
+    obs: Tensor,
+    alive: Tensor,
+    action_noise: Tensor,
+    model_noise: Tensor,
+    dynamics: Dynamics,
+    world_model: WorldModel,
+    sac: SAC,
+    rule: Rule,
+) -> tuple[Transition, Tensor, Tensor]:
+    """One imagined step of B rows; row i goes to elite i * E' // B.
+
+    Args:
+        obs: [B, S]. alive: [B] bool.
+        action_noise, model_noise: [B, A] and [B, D] standard normal.
+    Returns:
+        The transition; which rows are to be stored [B] bool; which ended [B] bool. A row whose
+        prediction is not finite is dropped, and its numbers are zeroed: it would make the
+        critic's target NaN (ours).
+    """
+    action, _ = sac.sample(obs, action_noise)
+    elites = world_model.elites
+    inputs = world_model.inputs(obs, action).unflatten(0, (len(elites), -1))
+    mean, logvar = dynamics(inputs, elites)
+    mean, logvar = mean.flatten(0, 1), logvar.flatten(0, 1)
+    sample = mean + torch.exp(0.5 * logvar) * model_noise
+    next_obs, reward = world_model.next_state(obs, sample)
+    ended = rule(next_obs)
+    finite = torch.isfinite(sample).all(-1)
+    step = Transition(
+        obs,
+        action,
+        torch.where(finite, reward, 0.0),
+        torch.where(finite[:, None], next_obs, 0.0),
+        ended.to(reward.dtype),
+    )
+    return step, alive & finite, ended

@@ -1,0 +1,160 @@
+"""The nominal model p_theta: fit the ensemble, choose elites, normalise, predict.
+
+Source: MBPO (arXiv 1906.08253); the ensemble and its loss are PETS's (arXiv 1805.12114).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rmbpo_fast.config import ModelConfig
+from rmbpo_fast.errors import DivergedError
+from rmbpo_fast.kernels import bound_logvar, ensemble_mlp, gaussian_log_prob
+from rmbpo_fast.losses import nominal_loss
+from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.types import Transition
+
+
+class WorldModel(nn.Module):
+    """E networks from (obs, action) to mean and log-variance of (state change, reward).
+
+    The D = S + 1 predicted numbers are in raw units; inputs are normalised by mean and std of the
+    training rows of the last fit.
+
+    Args:
+        obs_size, action_size: S, A.
+        config: sizes and training settings.
+        obs_low, obs_high: [S] bounds of observable states; predictions are clipped to them.
+        generator: draws the first weights.
+    """
+
+    input_mean: Tensor
+    input_std: Tensor
+    elites: Tensor
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        config: ModelConfig,
+        obs_low: Tensor,
+        obs_high: Tensor,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.obs_size, self.outputs = obs_size, obs_size + 1
+        inputs = obs_size + action_size
+        sizes = (inputs, *config.model_hidden, 2 * self.outputs)
+        self.net = EnsembleMLP(config.num_members, sizes, "swish", generator, device)
+        self.max_logvar = nn.Parameter(torch.full((self.outputs,), 0.5, device=device))
+        self.min_logvar = nn.Parameter(torch.full((self.outputs,), -10.0, device=device))
+        self.register_buffer("input_mean", torch.zeros(inputs, device=device))
+        self.register_buffer("input_std", torch.ones(inputs, device=device))
+        self.register_buffer("elites", torch.arange(config.num_elites, device=device))
+        self._obs_low, self._obs_high = obs_low.to(device), obs_high.to(device)
+        groups = [
+            {"params": [weight], "weight_decay": decay}
+            for weight, decay in zip(self.net.weights, config.model_weight_decay, strict=True)
+        ]
+        unregularised = [*self.net.biases, self.max_logvar, self.min_logvar]
+        self.optimizer = torch.optim.Adam(
+            [*groups, {"params": unregularised}], lr=config.model_lr, fused=True
+        )
+
+    def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Normalised network input [..., S + A]."""
+        return (torch.cat([obs, action], dim=-1) - self.input_mean) / self.input_std
+
+    def predict(self, inputs: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of p_theta, [E, B, D] each.
+
+        Args:
+            inputs: [E, B, S + A], normalised.
+            members: [E] indices of the networks to use, all if absent.
+        """
+        weights, biases = list(self.net.weights), list(self.net.biases)
+        if members is not None:
+            weights = [w.index_select(0, members) for w in weights]
+            biases = [b.index_select(0, members) for b in biases]
+        mean, raw = ensemble_mlp(inputs, weights, biases, "swish").chunk(2, dim=-1)
+        return mean, bound_logvar(raw, self.min_logvar, self.max_logvar)
+
+    def next_state(self, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """(next_obs [..., S], reward [...]) of a sampled (state change, reward) [..., D]."""
+        next_obs = torch.clamp(obs + sample[..., :-1], self._obs_low, self._obs_high)
+        return next_obs, sample[..., -1]
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""
+        mean, logvar = self.predict(inputs)
+        return nominal_loss(mean, logvar, targets, self.min_logvar, self.max_logvar)
+
+    def fit(self, real: ReplayBuffer, generator: torch.Generator) -> dict[str, Tensor | float]:
+        """Trains on all real data until no member improves, then chooses the elites.
+
+        A fresh holdout split and, per member, one bootstrap of the training rows are drawn for
+        the whole fit: a bootstrap drawn anew at each epoch would show all members the same data.
+
+        Raises:
+            DivergedError: the holdout error is not finite.
+        """
+        config, device = self.config, self.net.weights[0].device
+        data = real.all()
+        count = len(data.reward)
+        holdout = max(1, min(int(count * config.holdout_fraction), config.holdout_max_rows))
+        order = torch.randperm(count, generator=generator, device=device)
+        self._normalise(data, order[holdout:])
+        inputs = self.inputs(data.obs, data.action)
+        targets = torch.cat([data.next_obs - data.obs, data.reward[:, None]], dim=-1)
+        held_inputs, held_targets = inputs[order[:holdout]], targets[order[:holdout]]
+        members, train = config.num_members, count - holdout
+        picks = torch.randint(train, (members, train), generator=generator, device=device)
+        bootstrap = order[holdout:][picks]  # [E, train]
+
+        best_mse = torch.full((members,), torch.inf, device=device)
+        best_weights = [parameter.detach().clone() for parameter in self.net.parameters()]
+        epochs, stale = 0, 0
+        while stale < config.model_patience_epochs:
+            shuffle = torch.rand(members, train, generator=generator, device=device).argsort(1)
+            rows = bootstrap.gather(1, shuffle)
+            for batch in rows.split(config.model_batch_size, dim=1):
+                loss = self.loss(inputs[batch], targets[batch])
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+            mse, _ = self._holdout_error(held_inputs, held_targets)
+            if not torch.isfinite(mse).all():
+                raise DivergedError(f"the world model's holdout error is {mse.tolist()}")
+            improved = mse < 0.99 * best_mse
+            best_mse = torch.where(improved, mse, best_mse)
+            for best, now in zip(best_weights, self.net.parameters(), strict=True):
+                best.copy_(torch.where(improved[:, None, None], now.detach(), best))
+            stale = 0 if improved.any() else stale + 1
+            epochs += 1
+        with torch.no_grad():
+            for best, now in zip(best_weights, self.net.parameters(), strict=True):
+                now.copy_(best)
+        self.elites.copy_(best_mse.argsort()[: config.num_elites])
+        mse, nll = self._holdout_error(held_inputs, held_targets)
+        return {
+            "world_model/nll_nats": nll.mean(),
+            "world_model/epochs": float(epochs),
+            **{f"world_model/holdout_mse_{i}": mse[i] for i in range(members)},
+        }
+
+    def _normalise(self, data: Transition, rows: Tensor) -> None:
+        pairs = torch.cat([data.obs[rows], data.action[rows]], dim=-1)
+        std = pairs.std(0, correction=0)
+        self.input_mean.copy_(pairs.mean(0))
+        self.input_std.copy_(torch.where(std < 1e-5, 1.0, std))
+
+    @torch.no_grad()
+    def _holdout_error(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean squared error over (rows, D), and mean negative log-likelihood in nats, [E] each."""
+        members = self.config.num_members
+        mean, logvar = self.predict(inputs.expand(members, -1, -1))
+        targets = targets.expand_as(mean)
+        nll = -gaussian_log_prob(targets, mean, logvar).mean(-1)
+        return (targets - mean).square().mean(dim=(1, 2)), nll
