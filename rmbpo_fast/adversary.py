@@ -112,19 +112,19 @@ class Adversary(nn.Module):
         self.optimizer = self._new_optimizer()
 
     def predict(
-        self, inputs: Tensor, world_model: WorldModel, members: Tensor | None = None
+        self, world_model: WorldModel, inputs: Tensor, members: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of g_psi, [E, B, D] each; arguments as `WorldModel.predict`'s."""
         with torch.no_grad():
             mean_p, logvar_p = world_model.predict(inputs, members)
-        return self.around(inputs, mean_p, logvar_p, world_model, members)
+        return self.around(world_model, inputs, mean_p, logvar_p, members)
 
     def around(
         self,
+        world_model: WorldModel,
         inputs: Tensor,
         mean_p: Tensor,
         logvar_p: Tensor,
-        world_model: WorldModel,
         members: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """g's mean and log-variance given p's at the same inputs; masked dimensions copy p's."""
@@ -154,7 +154,7 @@ class Adversary(nn.Module):
         inputs = game.world_model.inputs(obs, action)
         with torch.no_grad():
             mean_p, logvar_p = game.world_model.predict(inputs)
-        mean, logvar = self.around(inputs, mean_p, logvar_p, game.world_model)
+        mean, logvar = self.around(game.world_model, inputs, mean_p, logvar_p)
         sample = mean + torch.exp(0.5 * logvar) * eps
         if self.config.estimator == "pathwise":
             value = game.target(obs, sample, noise)
@@ -255,7 +255,7 @@ class Adversary(nn.Module):
         """
         inputs = game.world_model.inputs(obs, action)
         mean_p, logvar_p = game.world_model.predict(inputs)
-        mean_g, logvar_g = self.around(inputs, mean_p, logvar_p, game.world_model)
+        mean_g, logvar_g = self.around(game.world_model, inputs, mean_p, logvar_p)
         std_p = torch.exp(0.5 * logvar_p)
         value_p = game.target(obs, mean_p + std_p * eps, noise)
         value_g = game.target(obs, mean_g + torch.exp(0.5 * logvar_g) * eps, noise)

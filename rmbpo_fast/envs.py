@@ -148,16 +148,17 @@ class Envs:
         """Episodes begun so far. An episode in progress can't be restored and isn't kept."""
         return {"begun": torch.from_numpy(self._resets + (self._lengths > 0))}
 
-    def load_state_dict(self, state: dict[str, Any], unrecorded_steps: int = 0) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Brings fresh environments to their next episode by repeating the resets before it.
 
         Each environment draws its resets from its own seeded stream, so the episode that follows
         is the one that would have followed without the interruption.
-
-        Args:
-            unrecorded_steps: steps taken after this state was saved. They began as many episodes
-                at most; skipping that many makes sure that none is played twice.
         """
-        begun = state["begun"].numpy() + unrecorded_steps
+        begun = state["begun"].numpy()
         while (behind := np.flatnonzero(self._resets < begun)).size:
             self._reset(behind)
+
+    def skip_episodes(self, count: int) -> None:
+        """Starts `count` episodes in every environment and leaves all but the last unplayed."""
+        for _ in range(count):
+            self._reset(np.arange(len(self.obs)))

@@ -72,7 +72,9 @@ def main(argv: list[str] | None = None) -> int:
             raise RmbpoError(f"--episodes must be at least 1, not {arguments.episodes}")
         policy = Policy.load(arguments.run_dir)
         try:
-            config = from_json(json.loads((arguments.run_dir / "config.json").read_text())["config"])
+            config = from_json(
+                json.loads((arguments.run_dir / "config.json").read_text())["config"]
+            )
         except (OSError, ValueError, KeyError) as error:
             raise StorageError(f"{arguments.run_dir}: no readable config.json ({error})") from error
         torch.set_num_threads(1)

@@ -45,9 +45,7 @@ class LearnedTermination(torch.nn.Module):
         loss = torch.zeros(())
         for _ in range(self.fit_steps):
             batch = real.sample(self.batch_size, generator)
-            loss = F.binary_cross_entropy_with_logits(
-                self.logits(batch.next_obs), batch.terminated
-            )
+            loss = F.binary_cross_entropy_with_logits(self.logits(batch.next_obs), batch.terminated)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()

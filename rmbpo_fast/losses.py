@@ -65,9 +65,7 @@ def pathwise_loss(
     return (kl + eta * value).mean(-1).sum()
 
 
-def bellman_target(
-    reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: float
-) -> Tensor:
+def bellman_target(reward: Tensor, terminated: Tensor, next_value: Tensor, gamma: float) -> Tensor:
     """r + gamma * (1 - done) * V(s'). All [B]; a time limit is not done."""
     return reward + gamma * (1.0 - terminated) * next_value
 

@@ -56,9 +56,7 @@ def imagine(
         order = torch.randperm(len(obs), generator=generator, device=device)
         obs, alive = obs[order], alive[order]
         action_noise = sac.draw_noise(obs.shape[:-1], generator)
-        model_noise = torch.randn(
-            len(obs), world_model.outputs, generator=generator, device=device
-        )
+        model_noise = torch.randn(len(obs), world_model.outputs, generator=generator, device=device)
         step, keep, ended = imagine_step(
             obs, alive, action_noise, model_noise, dynamics, world_model, sac, rule
         )

@@ -93,9 +93,7 @@ class SAC(nn.Module):
             action, log_prob = self.sample(batch.next_obs, noise)
             next_q = self.target_critic(batch.next_obs, action)
             next_value = soft_value(next_q, log_prob, self.log_temperature.exp())
-            target = bellman_target(
-                batch.reward, batch.terminated, next_value, self.config.gamma
-            )
+            target = bellman_target(batch.reward, batch.terminated, next_value, self.config.gamma)
         q = self.critic(batch.obs, batch.action)
         return critic_loss(q, target), q.detach().mean()
 

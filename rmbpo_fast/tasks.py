@@ -87,4 +87,3 @@ def find_task(env: str) -> Task:
     near = difflib.get_close_matches(env.lower(), names, n=5, cutoff=0.5)
     hint = ", ".join(names[n] for n in near) if near else ", ".join(short_names)
     raise ConfigError(f"--env {env}: no such task; nearest: {hint}")
-

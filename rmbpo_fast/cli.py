@@ -1,0 +1,56 @@
+"""Command line of `train`: flags on the config dataclasses, defaults of the task or of the run."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import tyro
+
+from rmbpo_fast.config import Config, RunConfig, preset, validate
+from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.run_files import read_config
+
+# what may change when a run goes on; anything else would make it another run
+_RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir"} | {
+    "total_env_steps"
+}
+
+
+def parse(argv: list[str]) -> Config:
+    """The validated config of `python -m rmbpo_fast.train`. tyro prints help and usage errors.
+
+    Raises:
+        ConfigError: a value that can't be served.
+    """
+    # --env and --resume decide which defaults apply, and --help shows those
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--env", default=Config().task.env)
+    peek.add_argument("--resume", type=Path)
+    try:
+        known, _ = peek.parse_known_args(argv)
+    except SystemExit:  # a flag without its value: tyro says so better
+        known = peek.parse_args([])
+    base = preset(known.env)
+    if known.resume is not None:
+        base = read_config(known.resume).replace(run_dir=known.resume)
+    config = tyro.cli(
+        tyro.conf.OmitArgPrefixes[Config],
+        args=argv,
+        default=base,
+        prog="python -m rmbpo_fast.train",
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes),
+    )
+    validate(config)
+    if known.resume is not None:
+        before, after = base.flat(), config.flat()
+        changed = [n for n in before if before[n] != after[n] and n not in _RESUMABLE]
+        if changed:
+            flags = ", ".join("--" + name.replace("_", "-") for name in changed)
+            raise ConfigError(f"--resume goes on with the run's own settings: can't change {flags}")
+    return config
+
+
+def print_error(error: Exception) -> None:
+    """One line on stderr."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,0 +1,133 @@
+"""What a person sees while a run goes on: a live table on a terminal, one line per epoch elsewhere."""
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from rmbpo_fast.metrics import PHASES
+
+# label, metric, format
+_SHOWN = [
+    ("return (eval)", "eval/return_mean", "{:.1f}"),
+    ("return (train)", "train/return_mean", "{:.1f}"),
+    ("adversary KL", "adversary/kl_nats", "{:.4f} nats"),
+    ("drop of V", "adversary/value_drop", "{:.3f}"),
+    ("eta", "adversary/eta", "{:.3g}"),
+    ("rollout k", "rollout/horizon_steps", "{:.0f}"),
+    ("alive length", "rollout/alive_length_mean", "{:.2f}"),
+    ("model NLL", "world_model/nll_nats", "{:.2f} nats"),
+    ("Q", "sac/q_mean", "{:.1f}"),
+    ("entropy", "sac/entropy_nats", "{:.2f} nats"),
+    ("temperature", "sac/temperature", "{:.4f}"),
+]
+
+
+def clock(seconds: float) -> str:
+    """1:02:03."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+
+
+class Display:
+    """Shows progress. Use as a context manager.
+
+    Args:
+        console: where to write; decides between live and plain.
+        title: the run in one line.
+        first_step, total_steps: real steps done already, and at the end.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        title: str,
+        first_step: int,
+        total_steps: int,
+    ) -> None:
+        self._console, self._title, self._total = console, title, total_steps
+        self._step = first_step
+        self._row: dict[str, Any] = {}
+        # steps/s and time left follow the last epochs: random steps say nothing of later ones
+        self._pace: deque[tuple[float, int]] = deque([(time.monotonic(), first_step)], maxlen=9)
+        self._bar = Progress(
+            TextColumn("real steps"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("", total=total_steps, completed=first_step)
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self._render, console=self._console, refresh_per_second=4
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def print(self, text: str) -> None:
+        """A line above the live table."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def step(self, env_step: int) -> None:
+        """The run has come to this real step."""
+        self._step = env_step
+        if time.monotonic() - self._pace[-1][0] > 2.0:
+            self._pace.append((time.monotonic(), env_step))
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """A row of metrics.csv has been written."""
+        self._row = row
+        if self._live is None:
+            parts = [
+                f"step {row['env_step']}/{self._total}",
+                f"return {row['eval/return_mean']:.1f} +- {row['eval/return_std']:.1f}",
+                f"{row['env/steps_per_s']:.1f} steps/s",
+                f"left {self._time_left()}",
+            ]
+            if "adversary/kl_nats" in row:
+                parts.append(f"KL {row['adversary/kl_nats']:.4f} nats")
+            if "rollout/horizon_steps" in row:
+                parts.append(f"k {row['rollout/horizon_steps']:.0f}")
+            self.print("  ".join(parts))
+
+    def _speed(self) -> float:
+        (then, step), now = self._pace[0], time.monotonic()
+        return (self._step - step) / max(now - then, 1e-9)
+
+    def _time_left(self) -> str:
+        speed = self._speed()
+        return clock((self._total - self._step) / speed) if speed > 0 else "?"
+
+    def _render(self) -> Group:
+        self._bar.update(self._task, completed=self._step)
+        row = self._row
+        cells = [(label, layout.format(row[name])) for label, name, layout in _SHOWN if name in row]
+        cells.insert(0, ("speed", f"{self._speed():.1f} steps/s"))
+        cells.insert(1, ("time left", self._time_left()))
+        table = Table.grid(padding=(0, 2))
+        for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
+            table.add_row(f"[dim]{left[0]}", left[1], f"[dim]{right[0]}", right[1])
+        whole = row.get("time/epoch_s", 0.0)
+        shares = [
+            f"{phase} {100 * row[f'time/{phase}_s'] / whole:.0f} %" for phase in PHASES if whole
+        ]
+        lines = [f"[bold]{self._title}", self._bar, table]
+        return Group(*lines, f"[dim]last epoch: {', '.join(shares)}" if shares else "")
