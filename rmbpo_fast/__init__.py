@@ -16,7 +16,7 @@ if not (_here / "kernels").is_dir():
 if find_spec("_rmbpo_fast_native") is not None:
     import _rmbpo_fast_native
 
-    # `python -m` in a checkout imports the source tree but the *installed* library: they can differ.
+    # `python -m` in a checkout imports the source tree, but the library that was installed.
     if _rmbpo_fast_native.__version__ != __version__:
         raise ImportError(
             f"the native library is version {_rmbpo_fast_native.__version__}, the Python source "

@@ -1,4 +1,4 @@
-"""The adversarial auxiliary model g_psi: the most pessimistic world inside a KL ball around p_theta.
+"""The adversarial auxiliary model g_psi: the most pessimistic world in a KL ball around p_theta.
 
 Source: RMBPO (arXiv 2406.09976). Loss per member over real (s, a), everything but g detached:
 

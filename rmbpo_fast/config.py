@@ -210,7 +210,7 @@ def task_family(env: str) -> str:
     return (name if name and version.isdigit() else env).replace("_", "").lower()
 
 
-# algorithm.md section 5; Ant's and Humanoid's are MBPO's, with the noise of the other walkers (ours)
+# The RMBPO paper's; Ant's and Humanoid's are MBPO's, with the noise of the other walkers (ours).
 _WALKER_NOISE = {"action_noise": "uniform", "action_noise_scale": 0.005}
 _PRESETS: dict[str, dict[str, Any]] = {
     "invertedpendulum": {
@@ -274,22 +274,43 @@ def preset(env: str) -> Config:
     return Config().replace(env=env, **_PRESETS.get(task_family(env), {}))
 
 
-# smallest allowed value of each number; anything missing here is checked by its user
-_MINIMA: dict[str, float] = {
-    **dict.fromkeys(
-        """num_envs total_env_steps epoch_steps num_members num_elites model_batch_size
-        fit_every_steps holdout_max_rows model_patience_epochs adversary_batch_size
-        adversary_max_steps adversary_check_every rollout_rows horizon_min horizon_max
-        rollout_chunk_rows updates_per_step sac_batch_size threads eval_episodes
-        checkpoint_every_steps keep_checkpoints""".split(),
-        1,
-    ),
-    # one fit needs a training row and a held-out row at least
-    "random_steps": 10,
-    **dict.fromkeys(["seed", "eta", "action_noise_scale"], 0),
+# smallest allowed values
+_AT_LEAST: dict[str, float] = {
+    "num_envs": 1,
+    "random_steps": 10,  # one fit needs rows to train on and rows to hold out
+    "total_env_steps": 1,
+    "epoch_steps": 1,
+    "action_noise_scale": 0,
+    "num_members": 1,
+    "num_elites": 1,
+    "model_batch_size": 1,
+    "fit_every_steps": 1,
+    "holdout_max_rows": 1,
+    "model_patience_epochs": 1,
+    "eta": 0,
+    "adversary_batch_size": 1,
+    "adversary_max_steps": 1,
+    "adversary_check_every": 1,
+    "rollout_rows": 1,
+    "rollout_chunk_rows": 1,
+    "horizon_min": 1,
+    "updates_per_step": 1,
+    "sac_batch_size": 1,
+    "seed": 0,
+    "threads": 1,
+    "eval_episodes": 1,
+    "checkpoint_every_steps": 1,
+    "keep_checkpoints": 1,
 }
-_POSITIVE = "model_lr adversary_lr sac_lr init_temperature kl_target_nats kl_dual_lr".split()
-_FRACTIONS = "real_fraction gamma tau holdout_fraction".split()
+_POSITIVE = (
+    "model_lr",
+    "adversary_lr",
+    "sac_lr",
+    "init_temperature",
+    "kl_target_nats",
+    "kl_dual_lr",
+)
+_FRACTIONS = ("real_fraction", "gamma", "tau", "holdout_fraction")
 
 
 def validate(config: Config) -> None:
@@ -306,8 +327,8 @@ def validate(config: Config) -> None:
                 fail(name, "finite")
         if value is None:
             continue
-        if name in _MINIMA and value < _MINIMA[name]:
-            fail(name, f"at least {_MINIMA[name]:g}")
+        if name in _AT_LEAST and value < _AT_LEAST[name]:
+            fail(name, f"at least {_AT_LEAST[name]:g}")
         if name in _POSITIVE and value <= 0:
             fail(name, "greater than 0")
         if name in _FRACTIONS and not 0 <= value <= 1:

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live table on a terminal, one line per epoch elsewhere."""
+"""What a person sees of a run: a live table on a terminal, one line per epoch elsewhere."""
 
 import time
 from collections import deque
@@ -129,5 +129,5 @@ class Display:
         shares = [
             f"{phase} {100 * row[f'time/{phase}_s'] / whole:.0f} %" for phase in PHASES if whole
         ]
-        lines = [f"[bold]{self._title}", self._bar, table]
-        return Group(*lines, f"[dim]last epoch: {', '.join(shares)}" if shares else "")
+        phases = f"[dim]last epoch: {', '.join(shares)}" if shares else ""
+        return Group(f"[bold]{self._title}", self._bar, table, phases)

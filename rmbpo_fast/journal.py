@@ -51,7 +51,7 @@ class JournalWriter:
             raise OSError(f"{self.path.name}: only {written} of {len(data)} bytes were written")
 
     def append(self, rows: np.ndarray) -> None:
-        """Adds transitions [n, width] float32 at the next n steps. Raises OSError on a full disk."""
+        """Adds transitions [n, width] float32, one a step. Raises OSError on a full disk."""
         records = np.zeros(len(rows), dtype=self._type)
         records["step"] = np.arange(self._step, self._step + len(rows))
         records["row"] = rows

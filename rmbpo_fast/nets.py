@@ -1,5 +1,6 @@
 """Parameters and forward passes: the ensemble, the actor, the twin critics."""
 
+import itertools
 import math
 
 import torch
@@ -33,7 +34,7 @@ class EnsembleMLP(nn.Module):
         self.activation = activation
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in itertools.pairwise(sizes):
             weight = torch.empty(members, fan_in, fan_out)
             if init == "truncated_normal":
                 std = 1 / (2 * math.sqrt(fan_in))

@@ -50,9 +50,9 @@ class SAC(nn.Module):
         self.log_temperature = nn.Parameter(
             torch.tensor(config.init_temperature, device=device).log()
         )
-        self.actor_params = list(self.actor.parameters())
-        self.critic_params = list(self.critic.parameters())
-        self.target_params = list(self.target_critic.parameters())
+        self.actor_params: list[Tensor] = list(self.actor.parameters())
+        self.critic_params: list[Tensor] = list(self.critic.parameters())
+        self.target_params: list[Tensor] = list(self.target_critic.parameters())
         self.optimizers = {
             name: torch.optim.Adam(params, lr=config.sac_lr, fused=True)
             for name, params in (
@@ -83,7 +83,7 @@ class SAC(nn.Module):
         return squashed_gaussian(mean, log_std, noise)
 
     def value(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """V(s) = min_j Q_j(s, a) - alpha log pi(a|s), a drawn with `noise`. [B, S], [B, A] -> [B]."""
+        """V(s) = min_j Q_j(s, a) - alpha log pi(a|s), [B]. obs [B, S], noise [B, A] draws a."""
         action, log_prob = self.sample(obs, noise)
         return soft_value(self.critic(obs, action), log_prob, self.log_temperature.exp())
 
@@ -128,7 +128,7 @@ class SAC(nn.Module):
             "sac/temperature": self.log_temperature.detach().exp(),
         }
 
-    def _step(self, name: str, loss: Tensor, params: list[nn.Parameter]) -> None:
+    def _step(self, name: str, loss: Tensor, params: list[Tensor]) -> None:
         optimizer = self.optimizers[name]
         optimizer.zero_grad()
         loss.backward(inputs=params)  # the actor's loss must not fill the critics' gradients

@@ -26,7 +26,7 @@ from rmbpo_fast.replay import sample_mixed
 from rmbpo_fast.rollout import horizon_at, imagine
 from rmbpo_fast.run_files import new_run_dir, restore, save_state, write_config
 from rmbpo_fast.seeding import seed_for
-from rmbpo_fast.tasks import Task, find_task
+from rmbpo_fast.tasks import find_task
 
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 

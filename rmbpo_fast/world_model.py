@@ -3,6 +3,8 @@
 Source: MBPO (arXiv 1906.08253); the ensemble and its loss are PETS's (arXiv 1805.12114).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -54,7 +56,7 @@ class WorldModel(nn.Module):
         self.register_buffer("input_std", torch.ones(inputs, device=device))
         self.register_buffer("elites", torch.arange(config.num_elites, device=device))
         self._obs_low, self._obs_high = obs_low.to(device), obs_high.to(device)
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [weight], "weight_decay": decay}
             for weight, decay in zip(self.net.weights, config.model_weight_decay, strict=True)
         ]

@@ -1,4 +1,4 @@
-"""Public operations `gaussian_kl` and `gaussian_log_prob`, the two terms of the adversary's loss."""
+"""Public operations `gaussian_kl` and `gaussian_log_prob`: the adversary's two terms."""
 
 from torch import Tensor
 

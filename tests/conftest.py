@@ -1,0 +1,76 @@
+"""Shared by all tests: a small config, and tensors that are NaN until they are written."""
+
+import pytest
+import torch
+
+from rmbpo_fast.config import Config, preset
+
+# A run in which every part works, on networks so small that it takes seconds.
+SMALL = {
+    "total_env_steps": 200,
+    "random_steps": 50,
+    "epoch_steps": 50,
+    "fit_every_steps": 50,
+    "num_members": 3,
+    "num_elites": 2,
+    "model_hidden": (16, 16),
+    "model_weight_decay": (1e-5, 1e-5, 1e-5),
+    "adversary_max_steps": 20,
+    "adversary_check_every": 10,
+    "rollout_rows": 400,
+    "sac_hidden": (16, 16),
+    "sac_batch_size": 32,
+    "updates_per_step": 1,
+    "eval_episodes": 2,
+    "checkpoint_every_steps": 50,
+    "device": "cpu",
+}
+
+
+def flags(**values: object) -> list[str]:
+    """Settings as command line flags."""
+    words: list[str] = []
+    for name, value in values.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, tuple):
+            words += [flag, *map(str, value)]
+        else:
+            words += [flag, str(value)]
+    return words
+
+
+@pytest.fixture
+def small() -> Config:
+    return preset("inverted_pendulum").replace(**SMALL)
+
+
+@pytest.fixture
+def small_flags() -> list[str]:
+    return flags(env="inverted_pendulum", **SMALL)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(42)
+
+
+@pytest.fixture(autouse=True)
+def _nan_filled_memory():
+    """Fresh memory holds NaN, so that code which forgets to write an element fails."""
+    before = torch.utils.deterministic.fill_uninitialized_memory
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = before
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Tiny tensors: a second thread costs more than it brings, and results stay the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

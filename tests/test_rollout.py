@@ -1,0 +1,137 @@
+import pytest
+import torch
+import toy
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rmbpo_fast.config import RolloutConfig, preset
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.rollout import horizon_at, imagine
+from rmbpo_fast.termination import never
+
+
+class NoHost(TorchDispatchMode):
+    """Fails on anything whose result the host would have to wait for."""
+
+    forbidden = ("_local_scalar_dense", "nonzero", "_to_copy", "masked_select", "is_nonzero")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.__name__.split(".")[0]
+        kwargs = kwargs or {}
+        if name in self.forbidden and not (name == "_to_copy" and "device" not in kwargs):
+            raise AssertionError(f"{name} is a round trip to the host")
+        return func(*args, **kwargs)
+
+
+def _parts(generator):
+    model, agent = toy.world_model(generator), toy.sac(generator)
+    model.fit(toy.real_data(500, generator), generator)
+    return model, agent
+
+
+def _imagine(starts, horizon, generator, rule=toy.rule, dynamics=None, capacity=10_000):
+    model, agent = _parts(torch.Generator().manual_seed(0))
+    buffer = ReplayBuffer(1, 1, capacity)
+    dynamics = dynamics or model.predict
+    stored = imagine(starts, horizon, dynamics, model, agent, rule, buffer, generator)
+    return buffer, stored
+
+
+def test_horizon_is_a_truncated_ramp():
+    config = preset("hopper").rollout
+    expected = {0: 1, 20: 1, 29: 1, 30: 2, 85: 8, 149: 14, 150: 15, 400: 15}
+    assert {epoch: horizon_at(epoch, config) for epoch in expected} == expected
+    assert horizon_at(1_000, RolloutConfig()) == 1
+
+
+def test_a_longer_horizon_imagines_more_steps_that_follow_each_other(generator):
+    starts = torch.rand(200, 1, generator=generator) - 0.5
+    buffer, stored = _imagine(starts, 3, generator, rule=never)
+    assert stored == len(buffer) == 600
+    data = buffer.all()
+    # rows are shuffled between steps, so compare as sets
+    assert set(data.obs[200:400, 0].tolist()) == set(data.next_obs[:200, 0].tolist())
+    assert set(data.obs[:200, 0].tolist()) == set(starts[:, 0].tolist())
+
+
+def test_actions_are_sampled(generator):
+    buffer, _ = _imagine(torch.zeros(500, 1), 1, generator)
+    assert buffer.all().action.std() > 0.1
+
+
+def test_next_states_are_sampled_from_the_model(generator):
+    buffer, _ = _imagine(
+        torch.zeros(2_000, 1),
+        1,
+        generator,
+        dynamics=lambda x, _: (torch.zeros(2, 1_000, 2), torch.full((2, 1_000, 2), -2.0)),
+    )
+    std = torch.tensor(-1.0).exp().item()
+    assert buffer.all().next_obs.std().item() == pytest.approx(std, rel=0.05)
+
+
+def test_finished_rows_are_dropped(generator):
+    """Each step moves by one; the line ends at 2, so a row from 0 lives for three steps."""
+
+    def march(inputs, _):
+        mean = torch.zeros(*inputs.shape[:-1], 2)
+        mean[..., 0] = 1.0
+        return mean, torch.full_like(mean, -50.0)
+
+    buffer, stored = _imagine(torch.zeros(100, 1), 6, generator, dynamics=march)
+    data = buffer.all()
+    assert stored == len(buffer) == 300
+    assert data.terminated[:200].sum() == 0
+    assert data.terminated[200:].sum() == 100
+    assert data.obs.max() <= 2.01
+
+
+def test_a_prediction_that_is_not_finite_is_dropped(generator):
+    def broken(inputs, _):
+        mean = torch.zeros(*inputs.shape[:-1], 2)
+        mean[0, 0, 0] = torch.nan
+        mean[1, 0, 1] = torch.inf
+        return mean, torch.full_like(mean, -5.0)
+
+    buffer, stored = _imagine(torch.zeros(100, 1), 2, generator, rule=never, dynamics=broken)
+    assert stored == 98 + 96
+    assert torch.isfinite(buffer.oldest_first()).all()
+
+
+def test_every_row_meets_every_elite_equally_often(generator):
+    """The elites' share is balanced at each step, and which row goes where is drawn anew."""
+
+    def mark(inputs, elites):
+        mean = torch.zeros(*inputs.shape[:-1], 2)
+        mean[..., 1] = elites[:, None].float()
+        return mean, torch.full_like(mean, -50.0)
+
+    starts = torch.arange(100.0)[:, None] / 1_000
+    buffer, _ = _imagine(starts, 40, generator, rule=never, dynamics=mark)
+    data = buffer.all()
+    elite = data.reward.round()
+    low, high = elite.unique().tolist()
+    for step in elite.split(100):
+        assert (step == low).sum() == 50
+    share = torch.stack([elite[(data.obs - s).abs().flatten() < 1e-5].mean() for s in starts])
+    assert ((share - (low + high) / 2).abs() < 0.4 * (high - low)).all()
+
+
+def test_the_same_stream_gives_the_same_numbers():
+    starts = torch.zeros(50, 1)
+    rows = [
+        _imagine(starts, 2, torch.Generator().manual_seed(7))[0].oldest_first() for _ in range(2)
+    ]
+    assert torch.equal(*rows)
+
+
+def test_no_round_trip_to_the_host(generator):
+    model, agent = _parts(generator)
+    buffer = ReplayBuffer(1, 1, 1_000)
+    with NoHost():
+        imagine(torch.zeros(50, 1), 3, model.predict, model, agent, toy.rule, buffer, generator)
+    assert len(buffer) > 0
+
+
+def test_the_round_trip_check_itself_fails_on_one():
+    with pytest.raises(AssertionError, match="round trip"), NoHost():
+        torch.ones(()).item()

@@ -1,0 +1,67 @@
+import torch
+from toy import rule, sac, train_sac, transitions
+
+from rmbpo_fast.replay import ReplayBuffer
+
+
+def _uniform_data(generator):
+    obs = torch.rand(5_000, 1, generator=generator) * 4 - 2
+    action = torch.rand(5_000, 1, generator=generator) * 2 - 1
+    data = ReplayBuffer(1, 1, 5_000)
+    data.add_(data.pack(transitions(obs, action, torch.zeros(5_000, 1))))
+    return data
+
+
+def test_solves_the_point_mass(generator):
+    agent = sac(generator, sac_lr=3e-3, gamma=0.9)
+    train_sac(agent, _uniform_data(generator), 600, generator)
+    obs = torch.linspace(-1.5, 1.5, 31)[:, None]
+    first = obs.abs().mean()
+    for _ in range(8):
+        obs = obs + 0.3 * agent.act_deterministic(obs)
+    assert obs.abs().mean() < 0.15 * first
+    assert not rule(obs).any()
+
+
+def test_actions_are_drawn_and_the_deterministic_one_is_the_mean(generator):
+    agent = sac(generator)
+    obs = torch.zeros(4_000, 1)
+    actions = agent.act(obs, generator)
+    assert actions.std() > 0.1
+    assert (actions.abs() <= 1).all()
+    mean, _ = agent.actor(obs[:1])
+    torch.testing.assert_close(agent.act_deterministic(obs[:1]), torch.tanh(mean))
+
+
+def test_targets_follow_by_tau_at_every_update(generator):
+    agent = sac(generator)
+    before = [t.clone() for t in agent.target_params]
+    train_sac(agent, _uniform_data(generator), 1, generator)
+    for old, target, critic in zip(before, agent.target_params, agent.critic_params, strict=True):
+        torch.testing.assert_close(target, old + 0.005 * (critic - old))
+
+
+def test_the_actors_step_leaves_the_critics_alone(generator):
+    agent = sac(generator)
+    loss, _ = agent.actor_objective(torch.randn(8, 1), torch.randn(8, 1))
+    agent._step("actor", loss, agent.actor_params)
+    assert all(p.grad is None for p in agent.critic_params)
+
+
+def test_temperature_brings_the_entropy_to_its_target(generator):
+    agent = sac(generator, sac_lr=3e-3, init_temperature=0.1, target_entropy=-1.5)
+    report = train_sac(agent, _uniform_data(generator), 600, generator)
+    assert abs(report["sac/entropy_nats"].item() + 1.5) < 0.3
+
+
+def test_a_terminal_is_not_bootstrapped_and_a_time_limit_is(generator):
+    agent = sac(generator)
+    batch = _uniform_data(generator).sample(16, generator)
+    noise = torch.zeros(16, 1)
+    with torch.no_grad():
+        q = agent.critic(batch.obs, batch.action)
+    done = batch._replace(terminated=torch.ones(16))
+    expected = 0.5 * (q - batch.reward).square().mean(-1).sum()
+    torch.testing.assert_close(agent.critic_objective(done, noise)[0], expected)
+    open_end = batch._replace(terminated=torch.zeros(16))
+    assert not torch.allclose(agent.critic_objective(open_end, noise)[0], expected)

@@ -1,0 +1,53 @@
+"""A point on a line that an action pushes: small enough to know what every part must do."""
+
+import torch
+
+from rmbpo_fast.config import AdversaryConfig, ModelConfig, SACConfig
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.sac import SAC
+from rmbpo_fast.types import Transition
+from rmbpo_fast.world_model import WorldModel
+
+CPU = torch.device("cpu")
+MODEL = ModelConfig(
+    num_members=3, num_elites=2, model_hidden=(16, 16), model_weight_decay=(0.0, 0.0, 0.0)
+)
+ADVERSARY = AdversaryConfig(eta=0.3, adversary_max_steps=60, adversary_check_every=20)
+
+
+def transitions(obs: torch.Tensor, action: torch.Tensor, noise: torch.Tensor) -> Transition:
+    """Position += 0.3 * action + noise; the reward is minus its square; the ends at +-2 are final."""
+    next_obs = obs + 0.3 * action + noise
+    reward = -next_obs[:, 0].square()
+    return Transition(obs, action, reward, next_obs, (next_obs[:, 0].abs() > 2).float())
+
+
+def real_data(count: int, generator: torch.Generator, noise: float = 0.05) -> ReplayBuffer:
+    obs = torch.rand(count, 1, generator=generator) * 3 - 1.5
+    action = torch.rand(count, 1, generator=generator) * 2 - 1
+    buffer = ReplayBuffer(1, 1, count)
+    drawn = noise * torch.randn(count, 1, generator=generator)
+    buffer.add_(buffer.pack(transitions(obs, action, drawn)))
+    return buffer
+
+
+def rule(obs: torch.Tensor) -> torch.Tensor:
+    return obs[..., 0].abs() > 2
+
+
+def world_model(generator: torch.Generator) -> WorldModel:
+    free = torch.full((1,), torch.inf)
+    return WorldModel(1, 1, MODEL, -free, free, generator, CPU)
+
+
+def sac(generator: torch.Generator, **settings: object) -> SAC:
+    config = SACConfig(sac_hidden=(32, 32), sac_batch_size=128, **settings)  # type: ignore[arg-type]
+    return SAC(1, 1, config, generator, CPU)
+
+
+def train_sac(agent: SAC, data: ReplayBuffer, updates: int, generator: torch.Generator) -> dict:
+    report = {}
+    for _ in range(updates):
+        noise = agent.draw_noise((2, 128), generator)
+        report = agent.update(data.sample(128, generator), noise[0], noise[1])
+    return report
