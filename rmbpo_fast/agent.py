@@ -150,16 +150,22 @@ def _learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.
     return found
 
 
+def check_finite(agent: Agent) -> None:
+    """Raises DivergedError where a weight is no longer finite."""
+    for name, (module, _) in _learners(agent).items():
+        finite = [torch.isfinite(p).all() for p in module.parameters()]
+        if not torch.stack(finite).all():
+            step = agent.progress.env_step
+            raise DivergedError(f"at step {step} a weight of {name} is no longer finite")
+
+
 def state_tree(agent: Agent) -> Tree:
     """Everything that the rest of the run depends on.
 
     Raises:
         DivergedError: a network is not finite; such a state must not become a checkpoint.
     """
-    for name, (module, _) in _learners(agent).items():
-        finite = [torch.isfinite(p).all() for p in module.parameters()]
-        if not torch.stack(finite).all():
-            raise DivergedError(f"a weight of {name} is no longer finite")
+    check_finite(agent)
     return {
         "progress": vars(agent.progress).copy(),
         "streams": {name: stream.get_state() for name, stream in agent.streams.items()},

@@ -60,7 +60,7 @@ def pathwise_loss(
     value: Tensor,
     eta: Tensor,
 ) -> Tensor:
-    """As `score_loss`, but through the critic: value [E, B] at x = mean + std * eps, with gradient."""
+    """As `score_loss`, through the critic: value [E, B] at x = mean + std * eps, with gradient."""
     kl = gaussian_kl(mean_g, logvar_g, mean_p, logvar_p)
     return (kl + eta * value).mean(-1).sum()
 

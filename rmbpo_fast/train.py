@@ -1,5 +1,6 @@
 """Train RMBPO or MBPO. `python -m rmbpo_fast.train --env hopper --compile`."""
 
+import math
 import signal
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from rmbpo_fast.agent import Agent, build, imagined_capacity, state_tree
+from rmbpo_fast.agent import Agent, build, check_finite, imagined_capacity, state_tree
 from rmbpo_fast.checkpoint import save_checkpoint
 from rmbpo_fast.cli import parse, print_error
 from rmbpo_fast.config import Config
@@ -163,6 +164,9 @@ def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> 
     """Evaluates the deterministic policy, writes policy.safetensors and the epoch's row."""
     step = agent.progress.env_step
     device = agent.real.rows.device
+    check_finite(agent)
+    if bad := [n for n, v in metrics.averages().items() if not math.isfinite(v)]:
+        raise DivergedError(f"not finite at step {step}: {', '.join(bad)}")
     with metrics.watch.phase("eval"):
         returns = evaluate(
             lambda obs: agent.sac.act_deterministic(obs.to(device)).cpu(),
@@ -173,8 +177,6 @@ def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> 
         metrics.add({"eval/return_mean": returns.mean(), "eval/return_std": returns.std()})
         task = find_task(config.task.env)
         save_policy(run_dir, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
-    if bad := [n for n, v in metrics.averages().items() if v != v or abs(v) == float("inf")]:
-        raise DivergedError(f"not finite at step {step}: {', '.join(bad)}")
     return metrics.flush(step, step // config.task.epoch_steps)
 
 

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-import toy
 
+import toy
 from rmbpo_fast.adversary import Adversary, Game
 from rmbpo_fast.kernels import gaussian_kl
 

@@ -101,11 +101,13 @@ def test_observations_are_truncated(name, size):
     assert envs.obs_size == transition.next_obs.shape[1] == size
 
 
-@pytest.mark.parametrize("name", ["Hopper-v4", "Walker2d-v4", "HalfCheetah-v4", "InvertedPendulum-v4"])
+@pytest.mark.parametrize(
+    "name", ["Hopper-v4", "Walker2d-v4", "HalfCheetah-v4", "InvertedPendulum-v4"]
+)
 def test_physics_equals_gymnasiums(name):
     """From the same state, with the same actions, step by step."""
     envs = _envs(name, noise="none")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="out of date"):
         peer = gymnasium.make(name).unwrapped
     peer.reset(seed=0)
     obs = envs.obs[0].double().numpy()
@@ -178,7 +180,9 @@ def test_control_cost_sees_the_clean_action():
 @pytest.mark.parametrize("name", ["inverted_pendulum", "hopper", "Pendulum-v1"])
 def test_seeds_decide_everything(name):
     runs = [_play(_envs(name, num_envs=2, seed=s), 30) for s in (3, 3, 4)]
-    same = [torch.equal(a[0].next_obs, b[0].next_obs) for a, b in zip(runs[0], runs[1], strict=True)]
+    same = [
+        torch.equal(a[0].next_obs, b[0].next_obs) for a, b in zip(runs[0], runs[1], strict=True)
+    ]
     assert all(same)
     assert not torch.equal(runs[0][0][0].obs, runs[2][0][0].obs)
 

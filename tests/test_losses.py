@@ -73,7 +73,7 @@ def test_the_baseline_leaves_the_expected_gradient_alone():
 
 
 def test_eta_keeps_its_meaning_whatever_the_batch_and_dimension():
-    """Both terms are sums over dimensions and means over the batch: doubling rows changes nothing."""
+    """Both terms are sums over dimensions and means over the batch: more rows change nothing."""
     g = torch.Generator().manual_seed(0)
     tensors = [torch.randn(2, 5, 3, generator=g) for _ in range(5)]
     advantage, eta = torch.randn(2, 5, generator=g), torch.tensor(0.7)

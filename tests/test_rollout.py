@@ -1,8 +1,8 @@
 import pytest
 import torch
-import toy
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import toy
 from rmbpo_fast.config import RolloutConfig, preset
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.rollout import horizon_at, imagine

@@ -1,7 +1,7 @@
 import torch
-from toy import rule, sac, train_sac, transitions
 
 from rmbpo_fast.replay import ReplayBuffer
+from toy import rule, sac, train_sac, transitions
 
 
 def _uniform_data(generator):

@@ -96,7 +96,9 @@ def test_member_choice_equals_the_full_prediction(generator):
 
 def test_predictions_are_clipped_like_observations(generator):
     model = _model(generator, -torch.tensor([torch.inf, 10.0]), torch.tensor([torch.inf, 10.0]))
-    next_obs, reward = model.next_state(torch.tensor([[50.0, 9.0]]), torch.tensor([[1.0, 5.0, 2.0]]))
+    next_obs, reward = model.next_state(
+        torch.tensor([[50.0, 9.0]]), torch.tensor([[1.0, 5.0, 2.0]])
+    )
     assert next_obs.tolist() == [[51.0, 10.0]]
     assert reward.tolist() == [2.0]
 

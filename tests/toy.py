@@ -16,7 +16,7 @@ ADVERSARY = AdversaryConfig(eta=0.3, adversary_max_steps=60, adversary_check_eve
 
 
 def transitions(obs: torch.Tensor, action: torch.Tensor, noise: torch.Tensor) -> Transition:
-    """Position += 0.3 * action + noise; the reward is minus its square; the ends at +-2 are final."""
+    """Position += 0.3 * action + noise; reward minus its square; beyond +-2 the episode ends."""
     next_obs = obs + 0.3 * action + noise
     reward = -next_obs[:, 0].square()
     return Transition(obs, action, reward, next_obs, (next_obs[:, 0].abs() > 2).float())

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ def _network(members, sizes, dtype=torch.float32, seed=0):
     g = torch.Generator().manual_seed(seed)
     weights = [
         torch.randn(members, a, b, dtype=dtype, generator=g) / a**0.5
-        for a, b in zip(sizes, sizes[1:], strict=False)
+        for a, b in itertools.pairwise(sizes)
     ]
     biases = [torch.randn(members, 1, b, dtype=dtype, generator=g) for b in sizes[1:]]
     return weights, biases
@@ -44,7 +46,9 @@ def test_batch_split_and_member_order_do_not_matter():
     parts = [ensemble_mlp(half, weights, biases, "swish") for half in x.split(5, dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
     order = torch.tensor([2, 0, 3, 1])
-    shuffled = ensemble_mlp(x[order], [w[order] for w in weights], [b[order] for b in biases], "swish")
+    shuffled = ensemble_mlp(
+        x[order], [w[order] for w in weights], [b[order] for b in biases], "swish"
+    )
     torch.testing.assert_close(shuffled, whole[order])
 
 
@@ -81,11 +85,15 @@ def test_bad_arguments_name_expected_and_found():
     x = torch.randn(2, 5, 3)
     with pytest.raises(ValueError, match=r"expected one of .*swish.*found 'tanh'"):
         ensemble_mlp(x, weights, biases, "tanh")
-    with pytest.raises(ValueError, match=r"weights\[0\]: expected shape \(2, 7, 4\), found \(2, 3, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"weights\[0\]: expected shape \(2, 7, 4\), found \(2, 3, 4\)"
+    ):
         ensemble_mlp(torch.randn(2, 5, 7), weights, biases, "relu")
     with pytest.raises(ValueError, match=r"expected shape \[E, B, I\], found \(5, 3\)"):
         ensemble_mlp(x[0], weights, biases, "relu")
-    with pytest.raises(ValueError, match=r"weights\[0\]: expected torch.float64 .* found torch.float32"):
+    with pytest.raises(
+        ValueError, match=r"weights\[0\]: expected torch.float64 .* found torch.float32"
+    ):
         ensemble_mlp(x.double(), weights, biases, "relu")
     with pytest.raises(ValueError, match="as many biases as weights"):
         ensemble_mlp(x, weights, biases[:1], "relu")

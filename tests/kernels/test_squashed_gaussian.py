@@ -35,7 +35,8 @@ def test_gradients():
     g = torch.Generator().manual_seed(0)
     mean, log_std, noise = (torch.randn(4, 2, dtype=torch.float64, generator=g) for _ in range(3))
     assert torch.autograd.gradcheck(
-        lambda m, s: squashed_gaussian(m, s, noise), [mean.requires_grad_(), log_std.requires_grad_()]
+        lambda m, s: squashed_gaussian(m, s, noise),
+        [mean.requires_grad_(), log_std.requires_grad_()],
     )
 
 

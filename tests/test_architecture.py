@@ -1,0 +1,58 @@
+"""The dependency rule: a file imports only from files above it in this list of levels."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LEVELS = [
+    {"errors", "types", "seeding"},
+    {"config", "storage", "metrics", "journal", "replay", "nets", "losses", "termination"},
+    {"checkpoint", "display", "learned_termination", "world_model", "sac", "tasks", "policy"},
+    {"adversary", "rollout", "vector_env"},
+    {"envs"},
+    {"evaluate", "agent"},
+    {"run_files"},
+    {"cli"},
+    {"train"},
+]
+LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
+
+
+def _imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or "")
+
+
+def _modules():
+    return [p for p in sorted((ROOT / "rmbpo_fast").glob("*.py")) if p.stem != "__init__"]
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: p.stem)
+def test_imports_go_one_way(path):
+    assert path.stem in LEVEL, f"give {path.name} a level"
+    for name in _imports(path):
+        if name.startswith("rmbpo_fast.") and not name.startswith("rmbpo_fast.kernels"):
+            assert LEVEL[name.split(".")[1]] < LEVEL[path.stem], f"{path.name} imports {name}"
+
+
+def test_every_level_entry_is_a_file():
+    assert set(LEVEL) == {p.stem for p in _modules()}
+
+
+def test_kernels_know_nothing_of_the_algorithm():
+    for path in (ROOT / "kernels").rglob("*.py"):
+        for name in _imports(path):
+            assert not name.startswith(("rmbpo_fast", "numpy", "envpool", "gymnasium")), path
+
+
+def test_numbers_leave_the_device_in_few_places():
+    """`.item()` waits for the device; the learning files must not."""
+    for name in ("rollout", "sac", "adversary", "world_model", "replay", "losses", "nets"):
+        text = (ROOT / "rmbpo_fast" / f"{name}.py").read_text()
+        for word in (".item()", ".cpu()", ".numpy()"):
+            assert word not in text, f"{name}.py: {word}"

@@ -1,0 +1,92 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from rmbpo_fast import config as config_module
+from rmbpo_fast.config import Config, ConfigError, from_json, preset, to_json, validate
+
+
+@pytest.mark.parametrize(
+    ("env", "steps", "warm_up", "epoch", "updates", "horizon", "entropy", "eta"),
+    [
+        ("inverted_pendulum", 20_000, 500, 250, 10, 1, -0.05, 0.05),
+        ("hopper", 125_000, 5_000, 1_000, 20, 15, -1, 4),
+        ("halfcheetah", 400_000, 5_000, 1_000, 40, 1, -3, 0.25),
+        ("walker2d", 300_000, 5_000, 1_000, 20, 1, -3, 0.5),
+    ],
+)
+def test_presets_are_the_papers(env, steps, warm_up, epoch, updates, horizon, entropy, eta):
+    c = preset(env)
+    assert (c.task.total_env_steps, c.task.random_steps, c.task.epoch_steps) == (
+        steps,
+        warm_up,
+        epoch,
+    )
+    assert (c.sac.updates_per_step, c.rollout.horizon_max) == (updates, horizon)
+    assert (c.sac.target_entropy, c.adversary.eta) == (entropy, eta)
+
+
+def test_noise_of_the_tasks():
+    assert preset("inverted_pendulum").task.action_noise == "truncated_normal"
+    assert preset("inverted_pendulum").task.action_noise_scale == 0.2
+    for env in ("hopper", "halfcheetah", "walker2d"):
+        assert preset(env).task.action_noise == "uniform"
+        assert preset(env).task.action_noise_scale == 0.005
+
+
+def test_versions_share_a_preset():
+    assert preset("Hopper-v5") == preset("hopper").replace(env="Hopper-v5")
+    assert preset("Pendulum-v1") == Config().replace(env="Pendulum-v1")
+
+
+@pytest.mark.parametrize("env", ["inverted_pendulum", "hopper", "humanoid", "Pendulum-v1"])
+def test_every_preset_is_valid_and_survives_json(env, tmp_path):
+    config = preset(env).replace(run_dir=tmp_path, adversary_dims=(1, 2), kl_target_nats=0.1)
+    validate(config)
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
+
+
+def test_flag_names_are_unique_and_documented():
+    names = [f.name for group in dataclasses.fields(Config) for f in dataclasses.fields(group.type)]
+    assert len(names) == len(set(names))
+    source = Path(config_module.__file__).read_text()
+    for name in names:
+        field = source.index(f"    {name}: ")
+        assert source[field:].split("\n", 1)[1].lstrip().startswith('"""'), name
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"eta": float("nan")}, "--eta must be finite, not nan"),
+        ({"eta": float("inf")}, "--eta must be finite, not inf"),
+        ({"eta": -1.0}, "--eta must be at least 0, not -1.0"),
+        ({"num_envs": 0}, "--num-envs must be at least 1, not 0"),
+        ({"total_env_steps": -5}, "--total-env-steps must be at least 1, not -5"),
+        ({"rollout_rows": 0}, "--rollout-rows must be at least 1, not 0"),
+        ({"rollout_rows": 7}, "--rollout-rows must be a multiple of --num-elites, 5, not 7"),
+        ({"num_elites": 8}, "--num-elites must be at most --num-members, 7, not 8"),
+        ({"model_hidden": (200, 0)}, "--model-hidden must be one or more layer widths"),
+        ({"model_hidden": ()}, "--model-hidden must be one or more layer widths"),
+        ({"model_hidden": (200,)}, "--model-weight-decay must be 2 numbers"),
+        ({"gamma": 1.5}, "--gamma must be between 0 and 1, not 1.5"),
+        ({"holdout_fraction": 1.0}, "--holdout-fraction must be strictly between"),
+        ({"sac_lr": 0.0}, "--sac-lr must be greater than 0"),
+        ({"horizon_epochs": (5, 5)}, "--horizon-epochs must be two growing epochs"),
+        ({"horizon_min": 3}, "--horizon-max must be at least --horizon-min, 3, not 1"),
+        ({"eta": 0.0, "kl_target_nats": 0.1}, "--eta must be greater than 0 where"),
+    ],
+)
+def test_bad_values_name_flag_expected_and_found(values, message):
+    with pytest.raises(ConfigError) as error:
+        validate(preset("inverted_pendulum").replace(**values))
+    assert message in str(error.value)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(ConfigError, match="no such setting: etta"):
+        Config().replace(etta=1)
+    with pytest.raises(ConfigError, match=r"not a config\.json of this version"):
+        from_json({"task": {"env": "hopper"}})

@@ -1,0 +1,171 @@
+"""Interruptions: an orderly stop resumes bit for bit, a kill loses no real transition."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from test_train import read_metrics
+
+from conftest import SMALL, flags
+from rmbpo_fast import train
+from rmbpo_fast.checkpoint import list_checkpoints, load_newest
+from rmbpo_fast.journal import read_journal
+
+WIDTH = 4 + 1 + 1 + 4 + 1
+
+
+def _tensors(tree, prefix=""):
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _tensors(value, f"{prefix}{key}/")
+        elif isinstance(value, torch.Tensor):
+            yield f"{prefix}{key}", value
+
+
+def _episode_end(run_dir, after):
+    """The first real step at or behind `after` with which an episode ended."""
+    terminated = read_journal(run_dir / "journal", WIDTH)[:, -1]
+    return int(np.flatnonzero(terminated[after:])[0]) + after + 1
+
+
+@pytest.mark.parametrize("algo", ["rmbpo", "mbpo"])
+def test_an_orderly_stop_at_an_episodes_end_resumes_bit_for_bit(small_flags, tmp_path, algo):
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    arguments = [*small_flags, "--algo", algo]
+    assert train.main([*arguments, *flags(run_dir=whole)]) == 0
+    stop = _episode_end(whole, after=120)
+    assert stop < 170
+    assert train.main([*arguments, *flags(run_dir=halves, total_env_steps=stop)]) == 0
+    assert train.main(flags(resume=halves, total_env_steps=200)) == 0
+    assert read_metrics(halves) == read_metrics(whole)
+    np.testing.assert_array_equal(
+        read_journal(halves / "journal", WIDTH), read_journal(whole / "journal", WIDTH)
+    )
+    a, b = (dict(_tensors(load_newest(path, False)[1])) for path in (whole, halves))
+    assert a.keys() == b.keys()
+    assert len(a) > 60
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_a_stop_in_mid_episode_starts_a_new_one(small_flags, tmp_path):
+    arguments = [*small_flags, *flags(run_dir=tmp_path)]
+    assert train.main([*arguments, "--total-env-steps", "103"]) == 0
+    assert train.main(flags(resume=tmp_path, total_env_steps=150)) == 0
+    rows = read_journal(tmp_path / "journal", WIDTH)
+    assert len(rows) == 150
+    obs, next_obs = rows[:, :4], rows[:, 6:10]
+    assert not np.array_equal(obs[103], next_obs[102])
+    starts = obs[np.r_[0, np.flatnonzero(rows[:-1, -1]) + 1]]
+    assert len(np.unique(starts, axis=0)) == len(starts)  # no episode is played twice
+
+
+def _start(run_dir, **more):
+    settings = {**SMALL, "total_env_steps": 100_000, "updates_per_step": 3, **more}
+    command = ["-m", "rmbpo_fast.train", *flags(env="inverted_pendulum", **settings)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *command, "--run-dir", str(run_dir)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+    )
+
+
+def _wait_for_rows(run_dir, count, process):
+    """Until the journal holds so many transitions (a bound keeps a broken run from hanging)."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        size = sum(p.stat().st_size for p in run_dir.glob("journal/*.bin"))
+        if size > count * (8 + 4 * WIDTH + 4) + 100:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no {count} transitions: {process.communicate()[0]}")
+
+
+def test_sigkill_loses_no_real_transition(tmp_path):
+    process = _start(tmp_path, checkpoint_every_steps=100)
+    _wait_for_rows(tmp_path, 160, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = read_journal(tmp_path / "journal", WIDTH)
+    saved = load_newest(tmp_path, False)[1]["progress"]["env_step"]
+    assert 0 < saved < len(before)
+    total = len(before) + 20
+    assert train.main(flags(resume=tmp_path, total_env_steps=total)) == 0
+    after = read_journal(tmp_path / "journal", WIDTH)
+    assert len(after) == total
+    np.testing.assert_array_equal(after[: len(before)], before)
+    real = load_newest(tmp_path, False)[1]["real"]["rows"].numpy()
+    np.testing.assert_array_equal(real, after)
+    # what was played after the checkpoint isn't played again
+    new = after[len(before) :, :4]
+    old = before[:, :4]
+    assert not (new[:, None] == old[None]).all(-1).any()
+
+
+def test_sigkill_before_the_first_checkpoint(tmp_path):
+    process = _start(tmp_path, checkpoint_every_steps=90_000)
+    _wait_for_rows(tmp_path, 20, process)
+    process.kill()
+    process.wait()
+    count = len(read_journal(tmp_path / "journal", WIDTH))
+    assert train.main(flags(resume=tmp_path, total_env_steps=count + 5)) == 0
+    assert len(read_journal(tmp_path / "journal", WIDTH)) == count + 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+    process = _start(tmp_path)
+    _wait_for_rows(tmp_path, 70, process)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"python -m rmbpo_fast.train --resume {tmp_path}" in output
+    saved = load_newest(tmp_path, False)[1]["progress"]["env_step"]
+    assert saved == len(read_journal(tmp_path / "journal", WIDTH))
+
+
+def test_damage_is_refused_then_passed_over_when_told(small_flags, capsys, tmp_path):
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=110)]) == 0
+    older, newest = list_checkpoints(tmp_path)
+    damaged = newest / "state.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    content = damaged.read_bytes()
+    capsys.readouterr()
+    assert train.main(flags(resume=tmp_path, total_env_steps=130)) == 1
+    error = capsys.readouterr().err
+    assert "--resume-fallback" in error
+    assert error.count("\n") == 1
+    assert train.main(flags(resume=tmp_path, total_env_steps=130, resume_fallback=True)) == 0
+    assert f"networks of step 100 ({older.name}), real data up to step 110" in (
+        capsys.readouterr().out
+    )
+    assert not newest.exists() or damaged.read_bytes() == content
+    assert len(read_journal(tmp_path / "journal", WIDTH)) == 130
+
+
+def test_a_torn_journal_goes_on_from_checkpoint_and_valid_part(small_flags, capsys, tmp_path):
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=110)]) == 0
+    (segment,) = (tmp_path / "journal").glob("*.bin")
+    segment.write_bytes(segment.read_bytes()[:-700])
+    assert train.main(flags(resume=tmp_path, total_env_steps=130)) == 1
+    assert "damaged after" in capsys.readouterr().err
+    assert train.main(flags(resume=tmp_path, total_env_steps=130, resume_fallback=True)) == 0
+    # the checkpoint still held what the journal lost
+    assert len(read_journal(tmp_path / "journal", WIDTH)) == 130
+    assert train.main(flags(resume=tmp_path, total_env_steps=140)) == 0
+
+
+def test_resume_keeps_the_runs_settings(small_flags, capsys, tmp_path):
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60, eta=0.3)]) == 0
+    capsys.readouterr()
+    assert train.main(flags(resume=tmp_path, eta=0.4)) == 2
+    assert "can't change --eta" in capsys.readouterr().err
+    assert train.main(flags(resume=tmp_path, total_env_steps=60)) == 0

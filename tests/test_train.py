@@ -1,0 +1,283 @@
+"""The command: whole small runs, in this process."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import flags
+from rmbpo_fast import evaluate as evaluate_module
+from rmbpo_fast import train
+from rmbpo_fast.agent import build
+from rmbpo_fast.checkpoint import list_checkpoints, load_newest
+from rmbpo_fast.metrics import PHASES
+from rmbpo_fast.policy import Policy
+from rmbpo_fast.tasks import find_task
+from rmbpo_fast.vector_env import EnvPoolVector, StepResult
+
+
+def read_metrics(run_dir, timed=False):
+    with open(run_dir / "metrics.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    if timed:
+        return rows
+    # seconds and speeds differ between equal runs
+    return [
+        {k: v for k, v in row.items() if not k.startswith("time/") and k != "env/steps_per_s"}
+        for row in rows
+    ]
+
+
+def run(small_flags, run_dir, **more):
+    status = train.main([*small_flags, *flags(run_dir=run_dir, **more)])
+    assert status == 0
+    return read_metrics(run_dir)
+
+
+@pytest.fixture
+def finished(small_flags, tmp_path):
+    run(small_flags, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_run_leaves_what_it_promises(finished):
+    names = {p.name for p in finished.iterdir()}
+    assert {"config.json", "metrics.csv", "policy.safetensors", "checkpoints", "journal"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    recorded = json.loads((finished / "config.json").read_text())
+    assert recorded["machine"]["backend"] == "reference"
+    assert recorded["config"]["task"]["env"] == "inverted_pendulum"
+    rows = read_metrics(finished, timed=True)
+    assert [int(row["env_step"]) for row in rows] == [50, 100, 150, 200]
+    last = rows[-1]
+    for name in (
+        "eval/return_mean",
+        "eval/return_std",
+        "world_model/nll_nats",
+        "world_model/holdout_mse_2",
+        "adversary/kl_nats",
+        "adversary/value_drop",
+        "adversary/eta",
+        "sac/q_mean",
+        "sac/entropy_nats",
+        "sac/temperature",
+        "rollout/imagined_steps",
+        "rollout/alive_length_mean",
+        "time/wall_s",
+    ):
+        assert np.isfinite(float(last[name])), name
+    assert len(last["world_model/elites"].split()) == 2
+    assert last["sac/updates"] == "50"
+
+
+def test_phases_add_up_to_the_wall_time(finished):
+    rows = read_metrics(finished, timed=True)
+    total = sum(float(row[f"time/{phase}_s"]) for row in rows for phase in PHASES)
+    assert total == pytest.approx(float(rows[-1]["time/wall_s"]), rel=1e-9)
+    assert all(float(rows[-1][f"time/{p}_s"]) > 0 for p in ("env", "sac", "adversary", "rollout"))
+
+
+def test_equal_seeds_give_equal_runs_and_others_do_not(small_flags, tmp_path):
+    runs = [run(small_flags, tmp_path / str(i), seed=s) for i, s in enumerate((1, 1, 2))]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_eta_zero_is_mbpo_number_for_number(small_flags, tmp_path):
+    mbpo = run(small_flags, tmp_path / "mbpo", algo="mbpo")
+    zero = run(small_flags, tmp_path / "zero", eta=0)
+    rmbpo = run(small_flags, tmp_path / "rmbpo", eta=5)
+    assert mbpo == zero
+    assert rmbpo[-1]["sac/q_mean"] != mbpo[-1]["sac/q_mean"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"compile": True},
+        {"parametrization": "full"},
+        {"estimator": "pathwise", "baseline": "none"},
+        {"kl_target_nats": 0.01},
+        {"adversary_dims": (0, 4)},
+        {"num_envs": 3},
+        {"termination": "learned"},
+        {"termination": "rmbpo_fast.termination:inverted_pendulum"},
+        {"precision": "bf16"},
+        {"horizon_max": 3, "horizon_epochs": (1, 3)},
+    ],
+    ids=lambda more: " ".join(more),
+)
+def test_every_way_of_training_runs(small_flags, tmp_path, more):
+    rows = run(small_flags, tmp_path / "run", total_env_steps=150, **more)
+    assert np.isfinite(float(rows[-1]["sac/q_mean"]))
+    if "horizon_max" in more:
+        assert [row["rollout/horizon_steps"] for row in rows] == ["1.0", "2.0", "3.0"]
+    if "kl_target_nats" in more:
+        assert rows[1]["adversary/eta"] != rows[2]["adversary/eta"]
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", "MountainCarContinuous-v0", "Hopper-v5", "ant"])
+def test_other_tasks_run(small_flags, tmp_path, env):
+    rows = run([*small_flags, "--env", env], tmp_path / "run", total_env_steps=100)
+    assert np.isfinite(float(rows[-1]["eval/return_mean"]))
+
+
+def test_policy_in_three_lines(finished):
+    policy = Policy.load(finished)
+    action = policy(np.zeros(4))
+    assert action.shape == (1,)
+    assert np.abs(policy(np.random.default_rng(0).normal(size=(50, 4)) * 100)).max() <= 3
+    np.testing.assert_allclose(policy(np.zeros((5, 4)))[2], action, atol=1e-6)
+
+
+def test_evaluate_command_agrees_with_a_plain_loop(finished, capsys):
+    assert evaluate_module.main([str(finished), "--episodes", "5"]) == 0
+    assert "over 5 episodes" in capsys.readouterr().out
+
+
+def test_evaluation_is_repeatable_and_counts_first_episodes(finished, small):
+    policy = Policy.load(finished)
+    first, again, other = (
+        evaluate_module.evaluate(policy.unit_action, small.task, 6, seed) for seed in (1, 1, 2)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+    assert len(first) == 6
+
+
+def fails(arguments, capsys, status, *parts):
+    assert train.main(arguments) == status
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for part in parts:
+        assert part in error
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        ({"env": "hoper"}, ["hoper", "nearest: hopper"]),
+        ({"env": "CartPole-v1"}, ["expected a flat box of actions"]),
+        ({"total_env_steps": -1}, ["--total-env-steps must be at least 1"]),
+        ({"num_envs": 0}, ["--num-envs must be at least 1"]),
+        ({"eta": "nan"}, ["--eta must be finite"]),
+        ({"device": "cuda:7"}, ["--device cuda:7", "CUDA devices"]),
+        ({"device": "warp"}, ["--device warp: expected auto, cpu, cuda"]),
+        ({"adversary_dims": (9,)}, ["--adversary-dims", "expected 0 to 4"]),
+        ({"termination": "nowhere:f"}, ["--termination nowhere:f"]),
+        ({"run_dir": "/proc/run"}, ["--run-dir /proc/run: can't be written"]),
+        ({"resume": "/nowhere"}, ["/nowhere: no run here"]),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line_and_a_status(
+    small_flags, capsys, tmp_path, more, parts, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status = 1 if "resume" in more else 2
+    fails([*small_flags, *flags(**more)], capsys, status, *parts)
+    assert not any(tmp_path.glob("runs/**/metrics.csv"))
+
+
+def test_a_folder_with_something_in_it_is_not_taken(small_flags, capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 2, "is not empty", "--resume")
+
+
+def test_wrong_flags_are_tyros_to_explain(small_flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main([*small_flags, "--etta", "1"])
+    assert stopped.value.code == 2
+    assert "--eta" in capsys.readouterr().err
+
+
+def test_help_shows_the_tasks_own_defaults(capsys):
+    for env, steps in (("hopper", "125000"), ("inverted_pendulum", "20000")):
+        with pytest.raises(SystemExit):
+            train.main(["--env", env, "--help"])
+        text = capsys.readouterr().out
+        assert f"(default: {steps})" in " ".join(text.split())
+        assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_a_nan_from_the_environment_ends_the_run_in_one_line(
+    small_flags, capsys, tmp_path, monkeypatch
+):
+    original = EnvPoolVector.step
+
+    def broken(self, actions):
+        result = original(self, actions)
+        return StepResult(result.obs * np.nan, *result[1:])
+
+    monkeypatch.setattr(EnvPoolVector, "step", broken)
+    arguments = [*small_flags, *flags(run_dir=tmp_path / "run")]
+    fails(arguments, capsys, 1, "environment", "not finite")
+
+
+@pytest.mark.parametrize("part", ["actor", "critic"])
+def test_a_diverged_run_keeps_its_last_good_checkpoint(
+    small_flags, capsys, tmp_path, monkeypatch, part
+):
+    original = train.update_policy
+
+    def poisoned(agent, config, updates):
+        if agent.progress.env_step == 80:
+            with torch.no_grad():
+                getattr(agent.sac, part).net.biases[0].fill_(torch.nan)
+        return original(agent, config, updates)
+
+    monkeypatch.setattr(train, "update_policy", poisoned)
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, "finite")
+    (kept,) = list_checkpoints(tmp_path)
+    assert kept.name == "step-000000050"
+    assert load_newest(tmp_path, accept_older=False) is not None
+    assert len(read_metrics(tmp_path)) == 1
+
+
+def test_a_learning_rate_that_is_far_too_large_ends_in_one_line(small_flags, capsys, tmp_path):
+    fails([*small_flags, *flags(run_dir=tmp_path, sac_lr=1e30)], capsys, 1, "finite")
+    assert not list_checkpoints(tmp_path)
+
+
+def test_a_full_disk_ends_the_run_in_one_line(small_flags, capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rmbpo_fast.storage._save_file", full)
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, "No space left on device")
+    assert not list_checkpoints(tmp_path)
+
+
+def test_compiled_losses_are_the_eager_ones(small):
+    """What --compile wraps on a GPU has no graph break; numbers and gradients are the same."""
+    agent = build(small, find_task(small.task.env), torch.device("cpu"))
+    g = torch.Generator().manual_seed(0)
+
+    def rand(*shape):
+        return torch.randn(*shape, generator=g)
+
+    agent.real.add_(torch.rand(50, agent.real.rows.shape[1], generator=g))
+    batch = agent.real.sample(32, g)
+    calls = [
+        (agent.world_model, agent.world_model.loss, (rand(3, 8, 5), rand(3, 8, 5))),
+        (agent.sac, agent.sac.critic_objective, (batch, rand(32, 1))),
+        (agent.sac, agent.sac.actor_objective, (batch.obs, rand(32, 1))),
+        (
+            agent.adversary,
+            agent.adversary.loss,
+            (agent.game, rand(3, 8, 4), rand(3, 8, 1), rand(3, 8, 5), rand(3, 8, 1)),
+        ),
+    ]
+    for module, function, arguments in calls:
+        found = []
+        for call in (function, torch.compile(function, fullgraph=True, backend="aot_eager")):
+            out = call(*arguments)
+            loss = out[0] if isinstance(out, tuple) else out
+            module.zero_grad()
+            loss.backward()
+            found.append([loss, *(p.grad for p in module.parameters() if p.grad is not None)])
+        for eager, compiled in zip(*found, strict=True):
+            torch.testing.assert_close(compiled, eager)
