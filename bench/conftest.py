@@ -1,0 +1,52 @@
+"""Timing two things in turn: these machines are shared, so only ratios taken together count."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import pytest
+
+from rmbpo_fast.kernels.backend import choose_backend
+
+
+@pytest.fixture
+def compare(request, benchmark, capsys):
+    """compare(reference, candidate, calls): times both in turn and prints the ratio.
+
+    `benchmark` records the candidate, so `--benchmark-json` keeps the figures.
+    """
+
+    def run(
+        reference: Callable[[], object],
+        candidate: Callable[[], object],
+        calls: int,
+        rounds: int = 7,
+    ) -> None:
+        for function in (reference, candidate):  # warm-up, compilation included
+            for _ in range(2):
+                function()
+        seconds: dict[str, list[float]] = {"reference": [], "candidate": []}
+        for _ in range(rounds):
+            for name, function in (("reference", reference), ("candidate", candidate)):
+                start = time.perf_counter()
+                for _ in range(calls):
+                    function()
+                seconds[name].append((time.perf_counter() - start) / calls)
+        median = {name: statistics.median(values) for name, values in seconds.items()}
+        ratio = median["candidate"] / median["reference"]
+        benchmark.extra_info.update(median, ratio=ratio)
+        benchmark.pedantic(candidate, rounds=rounds, iterations=calls)
+        with capsys.disabled():
+            print(
+                f"\n{request.node.name}: eager {1e3 * median['reference']:.2f} ms, "
+                f"compiled {1e3 * median['candidate']:.2f} ms, ratio {ratio:.2f}"
+            )
+
+    return run
+
+
+def pytest_report_header() -> str:
+    import torch
+
+    facts = choose_backend("auto", torch.device("cpu"))
+    return "machine: " + ", ".join(f"{name} {value}" for name, value in facts.items())
