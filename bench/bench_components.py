@@ -7,9 +7,9 @@ from torch import Tensor
 
 from rmbpo_fast.agent import Agent, build
 from rmbpo_fast.config import preset
+from rmbpo_fast.loop import update_policy
 from rmbpo_fast.rollout import imagine_step
 from rmbpo_fast.tasks import find_task
-from rmbpo_fast.train import update_policy
 
 CONFIG = preset("hopper").replace(device="cpu")
 E, B, S, A = 7, 256, 11, 3

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from rmbpo_fast.metrics import PHASES
+from rmbpo_fast.metrics import PHASES, Stopwatch
 
 # label, metric, format
 _SHOWN = [
@@ -41,6 +41,7 @@ class Display:
         console: where to write; decides between live and plain.
         title: the run in one line.
         first_step, total_steps: real steps done already, and at the end.
+        watch: knows the phase at hand, which the live table shows.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Display:
         title: str,
         first_step: int,
         total_steps: int,
+        watch: Stopwatch,
     ) -> None:
         self._console, self._title, self._total = console, title, total_steps
-        self._step = first_step
+        self._step, self._watch = first_step, watch
         self._row: dict[str, Any] = {}
         # steps/s and time left follow the last epochs: random steps say nothing of later ones
         self._pace: deque[tuple[float, int]] = deque([(time.monotonic(), first_step)], maxlen=9)
@@ -122,6 +124,7 @@ class Display:
         cells = [(label, layout.format(row[name])) for label, name, layout in _SHOWN if name in row]
         cells.insert(0, ("speed", f"{self._speed():.1f} steps/s"))
         cells.insert(1, ("time left", self._time_left()))
+        cells.append(("now", self._watch.now))
         table = Table.grid(padding=(0, 2))
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
             table.add_row(f"[dim]{left[0]}", left[1], f"[dim]{right[0]}", right[1])

@@ -62,13 +62,13 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
-        self._phase, self._since = "other", time.perf_counter()
+        self.now, self._since = "other", time.perf_counter()
 
     def switch(self, phase: str) -> str:
         """Books the time since the last switch, goes over to `phase`; returns the phase left."""
         now = time.perf_counter()
-        self.seconds[self._phase] += now - self._since
-        left, self._phase, self._since = self._phase, phase, now
+        self.seconds[self.now] += now - self._since
+        left, self.now, self._since = self.now, phase, now
         return left
 
     @contextmanager
@@ -132,6 +132,11 @@ class Metrics:
     def averages(self) -> dict[str, float]:
         """The averages so far."""
         return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def elapsed_s(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        self.watch.switch(self.watch.now)
+        return self.wall_s + sum(self.watch.seconds.values())
 
     def flush(self, env_step: int, epoch: int) -> dict[str, Any]:
         """Writes the epoch's row and starts anew. Returns the row."""

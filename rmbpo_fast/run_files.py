@@ -51,11 +51,6 @@ def read_config(run_dir: Path) -> Config:
         raise StorageError(f"{run_dir}: {CONFIG} can't be read ({error})") from error
 
 
-def save_state(tree: dict[str, Any], metrics: Metrics) -> dict[str, Any]:
-    """What a checkpoint holds: the agent's state and the epoch's averages."""
-    return {**tree, "metrics": metrics.state_dict()}
-
-
 def restore(
     agent: Agent, metrics: Metrics, run_dir: Path, accept_damage: bool
 ) -> tuple[JournalWriter, str]:

@@ -1,55 +1,24 @@
 """Train RMBPO or MBPO. `python -m rmbpo_fast.train --env hopper --compile`."""
 
-import math
-import signal
 import sys
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
-from rmbpo_fast.agent import Agent, build, check_finite, imagined_capacity, state_tree
-from rmbpo_fast.checkpoint import save_checkpoint
+from rmbpo_fast.agent import Agent, build
 from rmbpo_fast.cli import parse, print_error
 from rmbpo_fast.config import Config
 from rmbpo_fast.display import Display
-from rmbpo_fast.errors import ConfigError, DivergedError, RmbpoError
-from rmbpo_fast.evaluate import evaluate
+from rmbpo_fast.errors import ConfigError, RmbpoError
 from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.kernels.backend import choose_backend
-from rmbpo_fast.learned_termination import LearnedTermination
+from rmbpo_fast.loop import StopRequest, train
 from rmbpo_fast.metrics import Metrics, columns
-from rmbpo_fast.policy import save_policy
-from rmbpo_fast.replay import sample_mixed
-from rmbpo_fast.rollout import horizon_at, imagine
-from rmbpo_fast.run_files import new_run_dir, restore, save_state, write_config
-from rmbpo_fast.seeding import seed_for
+from rmbpo_fast.run_files import new_run_dir, restore, write_config
 from rmbpo_fast.tasks import find_task
 
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
-
-
-class StopRequest:
-    """SIGINT and SIGTERM ask for an orderly stop; a second SIGINT stops at once."""
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-
-    def __enter__(self) -> "StopRequest":
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
 
 
 def choose_device(name: str) -> torch.device:
@@ -83,151 +52,6 @@ def compile_learning(agent: Agent, device: torch.device) -> str:
     return "compile: torch.compile of the model's, adversary's, critic's and actor's losses"
 
 
-def fit_and_imagine(agent: Agent, config: Config, metrics: Metrics) -> None:
-    """Steps 1 to 3 of the loop: p_theta on the real data, g_psi around it, rollouts in g_psi."""
-    streams, progress = agent.streams, agent.progress
-    with metrics.watch.phase("world_model"):
-        metrics.add(agent.world_model.fit(agent.real, streams["world_model"]))
-        metrics.note("world_model/elites", " ".join(map(str, agent.world_model.elites.tolist())))
-        if isinstance(agent.rule, LearnedTermination):
-            metrics.add(agent.rule.fit(agent.real, streams["termination"]))
-    if agent.adversary is not None:
-        with metrics.watch.phase("adversary"):
-            metrics.add(agent.adversary.fit(agent.real, agent.game, streams["adversary"]))
-    with metrics.watch.phase("rollout"):
-        epoch = progress.env_step // config.task.epoch_steps
-        horizon = horizon_at(epoch, config.rollout)
-        if horizon != progress.horizon:
-            agent.imagined.resize_(imagined_capacity(config, horizon))
-            progress.horizon = horizon
-        stored = torch.zeros((), dtype=torch.int64)
-        rows = config.rollout.rollout_rows
-        chunk = config.rollout.rollout_chunk_rows
-        if chunk is None:
-            on_cpu = agent.real.rows.device.type == "cpu"
-            chunk = 1_000 * config.model.num_elites if on_cpu else rows
-        for first in range(0, rows, chunk):
-            starts = agent.real.sample(min(chunk, rows - first), streams["rollout"]).obs
-            stored = stored + imagine(
-                starts,
-                horizon,
-                agent.dynamics,
-                agent.world_model,
-                agent.sac,
-                agent.rule,
-                agent.imagined,
-                streams["rollout"],
-            )
-        if not len(agent.imagined):
-            raise DivergedError("no imagined transition is finite")
-        metrics.add(
-            {
-                "rollout/horizon_steps": float(horizon),
-                "rollout/imagined_steps": stored,
-                "rollout/alive_length_mean": stored / rows,
-            }
-        )
-    progress.fit_step = progress.env_step
-
-
-def update_policy(agent: Agent, config: Config, updates: int) -> dict[str, Tensor]:
-    """Step 4 of the loop: SAC on mixed batches. Returns the last update's metrics."""
-    sac, stream, batch_size = agent.sac, agent.streams["sac"], config.sac.sac_batch_size
-    report: dict[str, Tensor] = {}
-    for _ in range(updates):
-        batch = sample_mixed(
-            agent.real, agent.imagined, batch_size, config.sac.real_fraction, stream
-        )
-        noise = sac.draw_noise((2, batch_size), stream)
-        report = sac.update(batch, noise[0], noise[1])
-    return report
-
-
-def act_and_store(agent: Agent, config: Config, journal: JournalWriter) -> None:
-    """One step of every real environment; its transitions go to the journal first."""
-    envs, stream, device = agent.envs, agent.streams["act"], agent.real.rows.device
-    if agent.progress.env_step < config.task.random_steps:
-        shape = (len(envs.obs), envs.action_size)
-        action = 2.0 * torch.rand(shape, generator=stream, device=device) - 1.0
-    else:
-        action = agent.sac.act(envs.obs.to(device), stream)
-    action = action.cpu()
-    if not torch.isfinite(action).all():
-        raise DivergedError("the policy's action is not finite")
-    rows = agent.real.pack(envs.step(action))
-    journal.append(rows.cpu().numpy())
-    agent.real.add_(rows)
-    agent.progress.env_step += len(rows)
-
-
-def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> dict[str, Any]:
-    """Evaluates the deterministic policy, writes policy.safetensors and the epoch's row."""
-    step = agent.progress.env_step
-    device = agent.real.rows.device
-    check_finite(agent)
-    if bad := [n for n, v in metrics.averages().items() if not math.isfinite(v)]:
-        raise DivergedError(f"not finite at step {step}: {', '.join(bad)}")
-    with metrics.watch.phase("eval"):
-        returns = evaluate(
-            lambda obs: agent.sac.act_deterministic(obs.to(device)).cpu(),
-            config.task,
-            config.run.eval_episodes,
-            seed_for(config.run.seed, "eval", step),
-        )
-        metrics.add({"eval/return_mean": returns.mean(), "eval/return_std": returns.std()})
-        task = find_task(config.task.env)
-        save_policy(run_dir, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
-    return metrics.flush(step, step // config.task.epoch_steps)
-
-
-def train(
-    agent: Agent,
-    config: Config,
-    metrics: Metrics,
-    journal: JournalWriter,
-    run_dir: Path,
-    display: Display,
-    stop: StopRequest,
-) -> None:
-    """Runs until --total-env-steps or a stop is asked for, and saves."""
-    progress, episodes = agent.progress, agent.envs.episodes
-    saved_step = progress.env_step
-
-    def save() -> None:
-        with metrics.watch.phase("checkpoint"):
-            journal.sync()
-            tree = save_state(state_tree(agent), metrics)
-            save_checkpoint(run_dir, progress.env_step, tree, config.run.keep_checkpoints)
-
-    while progress.env_step < config.task.total_env_steps and stop.signal is None:
-        before = progress.env_step
-        with metrics.watch.phase("env"):
-            act_and_store(agent, config, journal)
-        stepped = progress.env_step - before
-        for episode in episodes:
-            metrics.add({"train/return_mean": episode.episode_return})
-        metrics.count("train/episodes", len(episodes))
-        episodes.clear()
-        if progress.env_step >= config.task.random_steps:
-            due = progress.fit_step is None or (
-                progress.env_step - progress.fit_step >= config.model.fit_every_steps
-            )
-            if due:
-                fit_and_imagine(agent, config, metrics)
-            with metrics.watch.phase("sac"):
-                updates = config.sac.updates_per_step * stepped
-                metrics.add(update_policy(agent, config, updates))
-                metrics.count("sac/updates", updates)
-        metrics.count("env/steps", stepped)
-        display.step(progress.env_step)
-        if progress.env_step // config.task.epoch_steps > before // config.task.epoch_steps:
-            display.epoch(end_epoch(agent, config, metrics, run_dir))
-        if progress.env_step - saved_step >= config.run.checkpoint_every_steps:
-            save()
-            saved_step = progress.env_step
-    save()
-
-
 def run(config: Config) -> int:
     """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
     task = find_task(config.task.env)
@@ -248,8 +72,14 @@ def run(config: Config) -> int:
     write_config(run_dir, config, machine)
     title = f"{config.adversary.algo} on {task.env_id}, seed {config.run.seed}, {run_dir}"
     with (
-        StopRequest() as stop,
-        Display(console, title, agent.progress.env_step, config.task.total_env_steps) as display,
+        Display(
+            console,
+            title,
+            agent.progress.env_step,
+            config.task.total_env_steps,
+            metrics.watch,
+        ) as display,
+        StopRequest(display.print) as stop,
     ):
         display.print(f"{title} ({found})")
         display.print("kernels: " + ", ".join(f"{k} {v}" for k, v in machine.items()))
@@ -257,12 +87,14 @@ def run(config: Config) -> int:
             display.print(compile_learning(agent, device))
         try:
             train(agent, config, metrics, journal, run_dir, display, stop)
+            step = agent.progress.env_step
+            display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
+        except KeyboardInterrupt:
+            display.print("stopped at once, without saving; the journal has every real step")
         finally:
             metrics.close()
             journal.close()
             agent.envs.close()
-        step = agent.progress.env_step
-        display.print(f"saved at step {step}; wall time {metrics.wall_s:.1f} s in this run")
     if stop.signal is not None:
         print(f"stopped; to go on: python -m rmbpo_fast.train --resume {run_dir}")
         return 128 + stop.signal
@@ -279,6 +111,9 @@ def main(argv: list[str] | None = None) -> int:
     except (RmbpoError, OSError) as error:
         print_error(error)
         return 1
+    except KeyboardInterrupt:
+        print("stopped before the first step", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ LEVELS = [
     {"adversary", "rollout", "vector_env"},
     {"envs"},
     {"evaluate", "agent"},
-    {"run_files"},
+    {"run_files", "loop"},
     {"cli"},
     {"train"},
 ]

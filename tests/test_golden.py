@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from conftest import flags
-from rmbpo_fast import train
+from rmbpo_fast import loop, train
 from rmbpo_fast.journal import read_journal
 
 STORED = Path(__file__).with_name("golden.json")
@@ -37,7 +37,7 @@ def compare(small_flags, tmp_path, monkeypatch):
 def record(arguments, monkeypatch):
     """The numbers of a run of 60 steps, ten of which learn."""
     losses = []
-    original = train.update_policy
+    original = loop.update_policy
 
     def spy(agent, config, updates):
         report = original(agent, config, updates)
@@ -45,14 +45,14 @@ def record(arguments, monkeypatch):
         return report
 
     fits = {}
-    original_fit = train.fit_and_imagine
+    original_fit = loop.fit_and_imagine
 
     def spy_fit(agent, config, metrics):
         original_fit(agent, config, metrics)
         fits.update(metrics.averages())
 
-    monkeypatch.setattr(train, "update_policy", spy)
-    monkeypatch.setattr(train, "fit_and_imagine", spy_fit)
+    monkeypatch.setattr(loop, "update_policy", spy)
+    monkeypatch.setattr(loop, "fit_and_imagine", spy_fit)
     assert train.main([*arguments, *SLOW_FIT, "--total-env-steps", "60"]) == 0
     losses = losses[1:]  # the first update comes with the last random step
     assert len(losses) == 10

@@ -120,6 +120,20 @@ def test_sigkill_before_the_first_checkpoint(tmp_path):
     assert len(read_journal(tmp_path / "journal", WIDTH)) == count + 5
 
 
+def test_a_second_signal_stops_at_once(tmp_path):
+    process = _start(tmp_path, updates_per_step=2_000)  # a step takes seconds
+    _wait_for_rows(tmp_path, 50, process)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "stopping after this step, then saving" in output
+    assert "without saving; the journal has every real step" in output
+    assert f"--resume {tmp_path}" in output
+    assert len(read_journal(tmp_path / "journal", WIDTH)) >= 50
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     process = _start(tmp_path)

@@ -9,7 +9,7 @@ import torch
 
 from conftest import flags
 from rmbpo_fast import evaluate as evaluate_module
-from rmbpo_fast import train
+from rmbpo_fast import loop, train
 from rmbpo_fast.agent import build
 from rmbpo_fast.checkpoint import list_checkpoints, load_newest
 from rmbpo_fast.metrics import PHASES
@@ -221,7 +221,7 @@ def test_a_nan_from_the_environment_ends_the_run_in_one_line(
 def test_a_diverged_run_keeps_its_last_good_checkpoint(
     small_flags, capsys, tmp_path, monkeypatch, part
 ):
-    original = train.update_policy
+    original = loop.update_policy
 
     def poisoned(agent, config, updates):
         if agent.progress.env_step == 80:
@@ -229,7 +229,7 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(
                 getattr(agent.sac, part).net.biases[0].fill_(torch.nan)
         return original(agent, config, updates)
 
-    monkeypatch.setattr(train, "update_policy", poisoned)
+    monkeypatch.setattr(loop, "update_policy", poisoned)
     fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, "finite")
     (kept,) = list_checkpoints(tmp_path)
     assert kept.name == "step-000000050"
