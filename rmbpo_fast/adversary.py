@@ -6,7 +6,6 @@ Source: RMBPO (arXiv 2406.09976). Loss per member over real (s, a), everything b
     A(x) = r' + gamma * (1 - done(s')) * V(s') - b(s, a)
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,15 +13,14 @@ from torch import Tensor, nn
 
 from rmbpo_fast.config import AdversaryConfig
 from rmbpo_fast.errors import DivergedError
-from rmbpo_fast.kernels import bound_logvar, ensemble_mlp, gaussian_kl
+from rmbpo_fast.kernels import bound_logvar, gaussian_kl
 from rmbpo_fast.losses import bellman_target, pathwise_loss, score_loss
 from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.sac import SAC
+from rmbpo_fast.termination import Rule
 from rmbpo_fast.world_model import WorldModel
 
-HELD_OUT_FRACTION, HELD_OUT_MAX_ROWS = 0.2, 1_000
-PATIENCE_CHECKS = 3
 MAX_STEPS = {"residual": 300, "full": 1_000}
 
 
@@ -31,7 +29,7 @@ class Game(NamedTuple):
 
     world_model: WorldModel
     sac: SAC
-    rule: Callable[[Tensor], Tensor]
+    rule: Rule
 
     def target(self, obs: Tensor, sample: Tensor, noise: Tensor) -> Tensor:
         """r' + gamma * (1 - done(s')) * V(s').
@@ -90,7 +88,7 @@ class Adversary(nn.Module):
                 raise ValueError(f"adversary_dims: expected 0 to {outputs - 1}, found {dims}")
             mask = torch.isin(torch.arange(outputs), torch.tensor(dims, dtype=torch.int64))
         self._touchable = mask.to(device)  # [D]
-        self.register_buffer("eta", torch.tensor(config.eta, device=device))
+        self.register_buffer("eta", torch.tensor(float(config.eta), device=device))
         self.register_buffer("fits", torch.zeros((), dtype=torch.int64, device=device))
         self.register_buffer("mean_shift", torch.zeros(outputs, device=device))
         self._zero_last_layer()
@@ -128,11 +126,7 @@ class Adversary(nn.Module):
         members: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """g's mean and log-variance given p's at the same inputs; masked dimensions copy p's."""
-        weights, biases = list(self.net.weights), list(self.net.biases)
-        if members is not None:
-            weights = [w.index_select(0, members) for w in weights]
-            biases = [b.index_select(0, members) for b in biases]
-        first, second = ensemble_mlp(inputs, weights, biases, "swish").chunk(2, dim=-1)
+        first, second = self.net(inputs, members).chunk(2, dim=-1)
         if self.config.parametrization == "residual":
             mean = mean_p + first * torch.exp(0.5 * logvar_p)
             logvar = logvar_p + 2.0 * torch.tanh(0.5 * second)
@@ -184,7 +178,7 @@ class Adversary(nn.Module):
         self.fits += 1
         data = real.all()
         order = torch.randperm(len(data.reward), generator=generator, device=data.obs.device)
-        held = max(1, min(int(len(order) * HELD_OUT_FRACTION), HELD_OUT_MAX_ROWS))
+        held = max(1, min(len(order) // 5, config.adversary_holdout_max_rows))
         members = self.net.weights[0].shape[0]
 
         def draw(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # rows [E, B]
@@ -200,7 +194,7 @@ class Adversary(nn.Module):
         best_weights = [p.detach().clone() for p in self.net.parameters()]
         stale, steps = 0, 0
         limit = config.adversary_max_steps or MAX_STEPS[config.parametrization]
-        while stale < PATIENCE_CHECKS and steps < limit:
+        while stale < config.adversary_patience_checks and steps < limit:
             for _ in range(min(config.adversary_check_every, limit - steps)):
                 picks = torch.randint(
                     len(train),
@@ -228,14 +222,10 @@ class Adversary(nn.Module):
         shift = report.pop("shift")
         cosine = torch.cosine_similarity(shift, self.mean_shift, dim=0)
         self.mean_shift.copy_(shift)
+        report["adversary/eta"] = self.eta.clone()  # the one that this fit used
         if config.kl_target_nats is not None:
             self._adapt_eta(report["adversary/kl_nats"], config.kl_target_nats)
-        return {
-            **report,
-            "adversary/shift_cosine": cosine,
-            "adversary/eta": self.eta.clone(),
-            "adversary/steps": float(steps),
-        }
+        return {**report, "adversary/shift_cosine": cosine, "adversary/steps": float(steps)}
 
     def _objective(
         self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
@@ -272,7 +262,9 @@ class Adversary(nn.Module):
     def _adapt_eta(self, kl: Tensor, target: float) -> None:
         """One step of dual ascent on 1 / eta, the multiplier of the constraint KL <= target (ours).
 
-        The relative error is cut at 1, so that one bad fit moves eta by a bounded factor.
+        In logarithms, because KL grows like eta^2 whatever the spread of V: a step of one half
+        would meet the target at once if it were exactly that. One fit moves eta up by a factor of
+        1.6 and down by 2.7 at most (at the default step): too much pessimism costs real steps.
         """
-        error = (kl / target - 1.0).clamp(-1.0, 1.0)
-        self.eta.mul_(torch.exp(-self.config.kl_dual_lr * error))
+        error = (kl / target).log().clamp(-1.0, 2.0)
+        self.eta.mul_(torch.exp(-self.config.kl_dual_lr * error)).clamp_(1e-6, 1e6)

@@ -103,7 +103,8 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
 def _build_adversary(
     config: Config, sizes: tuple[int, int], device: torch.device
 ) -> Adversary | None:
-    # at eta = 0 the optimum g* = p is known, and imagining in p is exactly MBPO
+    # At eta = 0 the optimum g* = p is known and imagining in p is exactly MBPO; a `full` g_psi
+    # would still lag behind p's refits there.
     if config.adversary.algo == "mbpo" or config.adversary.eta == 0:
         return None
     try:
@@ -169,6 +170,7 @@ def state_tree(agent: Agent) -> Tree:
     return {
         "progress": vars(agent.progress).copy(),
         "streams": {name: stream.get_state() for name, stream in agent.streams.items()},
+        "stream_devices": {name: stream.device.type for name, stream in agent.streams.items()},
         "envs": agent.envs.state_dict(),
         "real": agent.real.state_dict(),
         "imagined": agent.imagined.state_dict(),
@@ -191,8 +193,12 @@ def load_tree_into(agent: Agent, tree: Tree, journal: Tensor) -> None:
     agent.progress = Progress(**tree["progress"])
     saved_step = agent.progress.env_step
     for name, state in tree["streams"].items():
-        agent.streams[name].set_state(state)
-    capacity = agent.real.capacity
+        # a generator's state means nothing to another kind of device: begin a stream of its own
+        if tree["stream_devices"][name] == agent.streams[name].device.type:
+            agent.streams[name].set_state(state)
+        else:
+            agent.streams[name].manual_seed(seed_for(saved_step, "moved", name))
+    capacity = max(agent.real.capacity, len(tree["real"]["rows"]))
     agent.real.load_state_dict(tree["real"])
     agent.real.resize_(capacity)
     agent.imagined.load_state_dict(tree["imagined"])
@@ -200,7 +206,8 @@ def load_tree_into(agent: Agent, tree: Tree, journal: Tensor) -> None:
         saved: dict[str, Any] = tree["learners"][name]
         module.load_state_dict(saved["module"])
         for key, optimizer in optimizers.items():
-            load_optimizer_state(optimizer, saved["optimizers"].get(key, {}))
+            # an optimiser that hasn't stepped yet has no state to save
+            load_optimizer_state(optimizer, saved.get("optimizers", {}).get(key, {}))
     agent.envs.load_state_dict(tree["envs"])
     add_unrecorded(agent, journal[saved_step:])
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: `checkpoints/step-000005000`, newest last, pruned only after a good one."""
+"""Checkpoints of a run: `checkpoints/step-000005000`, the newest last."""
 
 import re
 import shutil
@@ -8,16 +8,18 @@ from rmbpo_fast.errors import StorageError
 from rmbpo_fast.storage import Tree, load_tree, save_tree
 
 KIND = "rmbpo_fast run, format 1"
-_NAME = re.compile(r"step-(\d{9,})(?:\.(\d+))?")
+_NAME = re.compile(r"step-(\d{9,})")
+
+
+def step_of(folder: Path) -> int:
+    """The real step that a checkpoint folder is named after."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:
-    """Checkpoint folders, oldest first. A second one at the same step is named `step-N.1`."""
-    found = []
-    for path in (run_dir / "checkpoints").glob("step-*"):
-        if match := _NAME.fullmatch(path.name):
-            found.append((int(match[1]), int(match[2] or 0), path))
-    return [path for _, _, path in sorted(found)]
+    """Checkpoint folders, oldest first."""
+    found = [p for p in (run_dir / "checkpoints").glob("step-*") if _NAME.fullmatch(p.name)]
+    return sorted(found, key=step_of)
 
 
 def save_checkpoint(run_dir: Path, env_step: int, tree: Tree, keep: int) -> Path:
@@ -28,14 +30,12 @@ def save_checkpoint(run_dir: Path, env_step: int, tree: Tree, keep: int) -> Path
         StorageError: what was written can't be read back; older checkpoints are untouched.
     """
     folder = run_dir / "checkpoints" / f"step-{env_step:09d}"
-    again = 0
-    while folder.exists():  # damaged, or from before a fallback: never overwritten
-        again += 1
-        folder = folder.with_name(f"step-{env_step:09d}.{again}")
     save_tree(folder, tree, KIND)
     load_tree(folder, KIND)
     for old in list_checkpoints(run_dir)[:-keep]:
         shutil.rmtree(old)
+    for unfinished in folder.parent.glob(".step-*"):  # of a process that was killed while saving
+        shutil.rmtree(unfinished)
     return folder
 
 
@@ -43,7 +43,7 @@ def load_newest(run_dir: Path, accept_older: bool) -> tuple[Path, Tree] | None:
     """The newest checkpoint, None where the run has none yet.
 
     Args:
-        accept_older: go on to the one before when one is damaged.
+        accept_older: take the one before a damaged one.
     Raises:
         StorageError: the newest is damaged (or all are).
     """
@@ -60,3 +60,11 @@ def load_newest(run_dir: Path, accept_older: bool) -> tuple[Path, Tree] | None:
     if damage:
         raise StorageError(f"no checkpoint can be read: {'; '.join(damage)}")
     return None
+
+
+def set_aside_newer(run_dir: Path, than: Path) -> None:
+    """Renames the checkpoints behind `than`, which were found damaged; their content stays."""
+    for folder in list_checkpoints(run_dir):
+        if step_of(folder) > step_of(than):
+            number = len(list(folder.parent.glob(f"damaged*-{folder.name}")))
+            folder.rename(folder.with_name(f"damaged{number}-{folder.name}"))

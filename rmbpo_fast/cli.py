@@ -7,9 +7,8 @@ from pathlib import Path
 
 import tyro
 
-from rmbpo_fast.config import Config, RunConfig, preset, validate
+from rmbpo_fast.config import Config, RunConfig, preset, read_config, validate
 from rmbpo_fast.errors import ConfigError
-from rmbpo_fast.run_files import read_config
 
 # what may change when a run goes on; anything else would make it another run
 _RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir"} | {
@@ -27,11 +26,15 @@ def parse(argv: list[str]) -> Config:
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--env", default=Config().task.env)
     peek.add_argument("--resume", type=Path)
+    peek.add_argument("--eta")
+    peek.add_argument("--kl-target-nats")
     try:
         known, _ = peek.parse_known_args(argv)
     except SystemExit:  # a flag without its value: tyro says so better
         known = peek.parse_args([])
     base = preset(known.env)
+    if known.eta is not None and known.kl_target_nats is None:
+        base = base.replace(kl_target_nats=None)  # an eta given alone stays fixed
     if known.resume is not None:
         base = read_config(known.resume).replace(run_dir=known.resume)
     config = tyro.cli(
@@ -39,7 +42,6 @@ def parse(argv: list[str]) -> Config:
         args=argv,
         default=base,
         prog="python -m rmbpo_fast.train",
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitSubcommandPrefixes),
     )
     validate(config)
     if known.resume is not None:

@@ -56,7 +56,7 @@ class Display:
         self._step, self._watch = first_step, watch
         self._row: dict[str, Any] = {}
         # steps/s and time left follow the last epochs: random steps say nothing of later ones
-        self._pace: deque[tuple[float, int]] = deque([(time.monotonic(), first_step)], maxlen=9)
+        self._pace: deque[tuple[float, int]] = deque([(time.monotonic(), first_step)], maxlen=4)
         self._bar = Progress(
             TextColumn("real steps"),
             BarColumn(),
@@ -91,8 +91,6 @@ class Display:
     def step(self, env_step: int) -> None:
         """The run has come to this real step."""
         self._step = env_step
-        if time.monotonic() - self._pace[-1][0] > 2.0:
-            self._pace.append((time.monotonic(), env_step))
 
     def epoch(self, row: dict[str, Any]) -> None:
         """A row of metrics.csv has been written."""
@@ -109,6 +107,7 @@ class Display:
             if "rollout/horizon_steps" in row:
                 parts.append(f"k {row['rollout/horizon_steps']:.0f}")
             self.print("  ".join(parts))
+        self._pace.append((time.monotonic(), row["env_step"]))
 
     def _speed(self) -> float:
         (then, step), now = self._pace[0], time.monotonic()

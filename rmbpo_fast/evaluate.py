@@ -1,6 +1,5 @@
 """Deterministic returns of a policy. `python -m rmbpo_fast.evaluate RUN_DIR --episodes 10`."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from rmbpo_fast.config import TaskConfig, from_json
+from rmbpo_fast.config import TaskConfig, read_config
 from rmbpo_fast.envs import Envs
-from rmbpo_fast.errors import RmbpoError, StorageError
+from rmbpo_fast.errors import RmbpoError
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.tasks import find_task
@@ -71,12 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.episodes < 1:
             raise RmbpoError(f"--episodes must be at least 1, not {arguments.episodes}")
         policy = Policy.load(arguments.run_dir)
-        try:
-            config = from_json(
-                json.loads((arguments.run_dir / "config.json").read_text())["config"]
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise StorageError(f"{arguments.run_dir}: no readable config.json ({error})") from error
+        config = read_config(arguments.run_dir)
         torch.set_num_threads(1)
         returns = evaluate(policy.unit_action, config.task, arguments.episodes, arguments.seed)
     except (RmbpoError, OSError) as error:

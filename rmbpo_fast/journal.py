@@ -1,13 +1,20 @@
 """Append-only journal of real transitions, checksummed one by one: they are the costly part.
 
-A run writes one segment per process, `journal/<number>-<first step>.bin`: a JSON line that says
-what it is, then fixed-size records (step, row, CRC-32). A record is one `write`, so a killed
-process loses none; a power cut can tear the last ones, which the reader notices. Segments are never
-rewritten.
+A run writes one segment per process, `journal/<number>-<first step>.bin`, and never rewrites an
+older one:
+
+    8 bytes     number of committed records, little-endian, rewritten after each step
+    a line      JSON: what this file is
+    records     (step, row, CRC-32), fixed size
+
+A SIGKILL can cut a write between two memory pages. What it leaves behind the committed records is
+no transition yet and is passed over; a committed record that is missing or altered is damage.
 """
 
+import fcntl
 import json
 import os
+import re
 import zlib
 from pathlib import Path
 
@@ -16,6 +23,8 @@ import numpy as np
 from rmbpo_fast.errors import StorageError
 
 FORMAT = "rmbpo_fast journal 1"
+_COUNT_BYTES = 8
+_NAME = re.compile(r"(\d{4,})-(\d{9,})\.bin")
 
 
 def _record_type(width: int) -> np.dtype:
@@ -26,38 +35,66 @@ def _checksum(record: np.ndarray) -> int:
     return zlib.crc32(record["step"].tobytes() + record["row"].tobytes())
 
 
+def _segments(folder: Path) -> list[tuple[int, int, Path]]:
+    """(number, first step, path) of each segment, oldest first."""
+    found = []
+    for path in folder.glob("*.bin"):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise StorageError(f"{path}: not a journal of rmbpo_fast")
+        found.append((int(match[1]), int(match[2]), path))
+    return sorted(found)
+
+
 class JournalWriter:
-    """One new segment.
+    """One new segment. Holds a lock on the folder: one process trains in a run at a time.
 
     Args:
         folder: the run's journal folder, made if absent.
         first_step: real step of the first record.
         width: float32 numbers per transition.
+    Raises:
+        StorageError: another process writes to this journal.
     """
 
     def __init__(self, folder: Path, first_step: int, width: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        number = 1 + max((_segment_key(p)[0] for p in folder.glob("*.bin")), default=-1)
+        self._lock = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise StorageError(f"{folder}: another process is training in this run") from error
+        number = 1 + max((number for number, _, _ in _segments(folder)), default=-1)
         self.path = folder / f"{number:04d}-{first_step:09d}.bin"
         self._type = _record_type(width)
-        self._step = first_step
-        self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        header = {"format": FORMAT, "width": width, "first_step": first_step}
-        self._write(json.dumps(header).encode() + b"\n")
-
-    def _write(self, data: bytes) -> None:
-        written = os.write(self._fd, data)
-        if written != len(data):  # a disk that is nearly full takes a part
-            raise OSError(f"{self.path.name}: only {written} of {len(data)} bytes were written")
+        self._first_step, self._count = first_step, 0
+        header = json.dumps({"format": FORMAT, "width": width, "first_step": first_step})
+        # whole or not there: a process killed between the two calls leaves no half header
+        unfinished = self.path.with_suffix(".new")
+        unfinished.write_bytes(bytes(_COUNT_BYTES) + header.encode() + b"\n")
+        self._end = unfinished.stat().st_size
+        os.rename(unfinished, self.path)
+        self._fd = os.open(self.path, os.O_WRONLY)
 
     def append(self, rows: np.ndarray) -> None:
-        """Adds transitions [n, width] float32, one a step. Raises OSError on a full disk."""
+        """Adds transitions [n, width] float32, one a step.
+
+        Raises:
+            OSError: the disk is full; the journal then ends before these rows.
+        """
         records = np.zeros(len(rows), dtype=self._type)
-        records["step"] = np.arange(self._step, self._step + len(rows))
+        first = self._first_step + self._count
+        records["step"] = np.arange(first, first + len(rows))
         records["row"] = rows
         records["crc"] = [_checksum(record) for record in records]
-        self._write(records.tobytes())
-        self._step += len(rows)
+        data = records.tobytes()
+        written = os.pwrite(self._fd, data, self._end)
+        if written != len(data):
+            raise OSError(f"{self.path.name}: only {written} of {len(data)} bytes were written")
+        self._end += len(data)
+        self._count += len(rows)
+        os.pwrite(self._fd, self._count.to_bytes(_COUNT_BYTES, "little"), 0)
 
     def sync(self) -> None:
         """Hands everything to the disk: what a power cut can't take any more."""
@@ -65,38 +102,32 @@ class JournalWriter:
 
     def close(self) -> None:
         os.close(self._fd)
+        os.close(self._lock)
 
 
-def _read_segment(path: Path, width: int) -> tuple[np.ndarray, str]:
+def _read_segment(path: Path, first_step: int, width: int) -> tuple[np.ndarray, str]:
     """The rows [n, width] before the first bad record, and what is bad ("" if nothing is)."""
     data = path.read_bytes()
-    head, _, body = data.partition(b"\n")
+    committed = int.from_bytes(data[:_COUNT_BYTES], "little")
+    head, _, body = data[_COUNT_BYTES:].partition(b"\n")
     try:
         header = json.loads(head)
         found = (header["format"], header["width"], header["first_step"])
     except (ValueError, KeyError, TypeError):
         return np.zeros((0, width), np.float32), "not a journal of rmbpo_fast"
-    first_step = _segment_key(path)[1]
     if found != (FORMAT, width, first_step):
         problem = f"expected {(FORMAT, width, first_step)}, found {found}"
         return np.zeros((0, width), np.float32), problem
     kind = _record_type(width)
-    whole = len(body) // kind.itemsize
-    records = np.frombuffer(body[: whole * kind.itemsize], dtype=kind)
+    whole = min(len(body) // kind.itemsize, committed)
+    records = np.frombuffer(body, dtype=kind, count=whole)
     good = 0
     while good < whole and records[good]["step"] == first_step + good:
         if _checksum(records[good]) != records[good]["crc"]:
             break
         good += 1
-    intact = good * kind.itemsize == len(body)
     rows = records["row"][:good].copy()
-    return rows, "" if intact else f"damaged after {good} good transitions"
-
-
-def _segment_key(path: Path) -> tuple[int, int]:
-    """(number, first step) from the file's name."""
-    number, _, first_step = path.stem.partition("-")
-    return int(number), int(first_step)
+    return rows, "" if good == committed else f"damaged after {good} of {committed} transitions"
 
 
 def read_journal(folder: Path, width: int, accept_damage: bool = False) -> np.ndarray:
@@ -111,14 +142,13 @@ def read_journal(folder: Path, width: int, accept_damage: bool = False) -> np.nd
         StorageError: a foreign file, another width, a torn or altered record, missing steps.
     """
     chain: list[tuple[int, int | None, Path]] = []  # (first step, step of the next segment, path)
-    for path in sorted(folder.glob("*.bin"), key=_segment_key, reverse=True):
-        first = _segment_key(path)[1]
+    for _, first, path in reversed(_segments(folder)):
         end = chain[-1][0] if chain else None
         if end is None or first < end:
             chain.append((first, end, path))
     rows, count = [np.zeros((0, width), dtype=np.float32)], 0
     for first, end, path in reversed(chain):
-        segment, problem = _read_segment(path, width)
+        segment, problem = _read_segment(path, first, width)
         if end is not None and len(segment) >= end - first:
             segment, problem = segment[: end - first], ""
         elif end is not None:

@@ -1,8 +1,8 @@
 """The training loop: real steps, then model, adversary and rollouts, then policy updates."""
 
 import math
+import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rmbpo_fast.agent import Agent, check_finite, imagined_capacity, state_tree
-from rmbpo_fast.checkpoint import save_checkpoint
+from rmbpo_fast.checkpoint import list_checkpoints, save_checkpoint, step_of
 from rmbpo_fast.config import Config
 from rmbpo_fast.display import Display
 from rmbpo_fast.errors import DivergedError
@@ -29,9 +29,8 @@ from rmbpo_fast.tasks import find_task
 class StopRequest:
     """SIGINT and SIGTERM ask for an orderly stop; a second one stops at once, without saving."""
 
-    def __init__(self, announce: Callable[[str], None]) -> None:
+    def __init__(self) -> None:
         self.signal: int | None = None
-        self._announce = announce
 
     def __enter__(self) -> "StopRequest":
         self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -45,7 +44,8 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        self._announce("stopping after this step, then saving; once more stops at once")
+        # a signal may come in the middle of a print, so this goes past Python's buffers
+        os.write(2, b"\nstopping after this step, then saving; once more stops at once\n")
 
 
 def fit_and_imagine(agent: Agent, config: Config, metrics: Metrics) -> None:
@@ -125,6 +125,12 @@ def act_and_store(agent: Agent, config: Config, journal: JournalWriter) -> None:
     agent.progress.env_step += len(rows)
 
 
+def write_policy(agent: Agent, config: Config, run_dir: Path) -> None:
+    """policy.safetensors, the policy as it is now."""
+    task = find_task(config.task.env)
+    save_policy(run_dir, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
+
+
 def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> dict[str, Any]:
     """Evaluates the deterministic policy, writes policy.safetensors and the epoch's row."""
     step = agent.progress.env_step
@@ -140,8 +146,7 @@ def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> 
             seed_for(config.run.seed, "eval", step),
         )
         metrics.add({"eval/return_mean": returns.mean(), "eval/return_std": returns.std()})
-        task = find_task(config.task.env)
-        save_policy(run_dir, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
+        write_policy(agent, config, run_dir)
     return metrics.flush(step, step // config.task.epoch_steps)
 
 
@@ -156,11 +161,13 @@ def train(
 ) -> None:
     """Runs until --total-env-steps or a stop is asked for, and saves."""
     progress, episodes = agent.progress, agent.envs.episodes
-    saved_step = progress.env_step
+    checkpoints = list_checkpoints(run_dir)
+    saved_step = step_of(checkpoints[-1]) if checkpoints else 0
 
     def save() -> None:
         with metrics.watch.phase("checkpoint"):
             journal.sync()
+            write_policy(agent, config, run_dir)
             tree = {**state_tree(agent), "metrics": metrics.state_dict()}
             save_checkpoint(run_dir, progress.env_step, tree, config.run.keep_checkpoints)
 
@@ -185,9 +192,12 @@ def train(
                 metrics.count("sac/updates", updates)
         metrics.count("env/steps", stepped)
         display.step(progress.env_step)
-        if progress.env_step // config.task.epoch_steps > before // config.task.epoch_steps:
+        epoch_steps = config.task.epoch_steps
+        # by the last row, not the last step: a killed process may have left an epoch without one
+        if progress.env_step // epoch_steps > metrics.last_step // epoch_steps:
             display.epoch(end_epoch(agent, config, metrics, run_dir))
         if progress.env_step - saved_step >= config.run.checkpoint_every_steps:
             save()
             saved_step = progress.env_step
-    save()
+    if progress.env_step > saved_step:
+        save()

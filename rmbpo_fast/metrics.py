@@ -1,12 +1,9 @@
-"""What a run reports: averages over an epoch, seconds per phase, metrics.csv and TensorBoard.
-
-The only file that reads numbers back from the device; it does so once per epoch.
-"""
+"""What a run reports: averages over an epoch, seconds per phase, metrics.csv and TensorBoard."""
 
 import csv
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ def columns(num_members: int) -> list[str]:
         "env/steps_per_s",
         "world_model/nll_nats",
         "world_model/epochs",
+        *(f"world_model/nll_nats_{i}" for i in range(num_members)),
         *(f"world_model/holdout_mse_{i}" for i in range(num_members)),
         "world_model/elites",
         "termination/bce_nats",
@@ -58,14 +56,21 @@ def columns(num_members: int) -> list[str]:
 
 
 class Stopwatch:
-    """Attributes every second to exactly one phase, so the phases add up to the whole."""
+    """Attributes every second to exactly one phase, so the phases add up to the whole.
 
-    def __init__(self) -> None:
+    Args:
+        synchronize: waits for the device, on one that works asynchronously.
+    """
+
+    def __init__(self, synchronize: Callable[[], None] | None = None) -> None:
         self.seconds = dict.fromkeys(PHASES, 0.0)
+        self._synchronize = synchronize
         self.now, self._since = "other", time.perf_counter()
 
     def switch(self, phase: str) -> str:
         """Books the time since the last switch, goes over to `phase`; returns the phase left."""
+        if self._synchronize is not None:
+            self._synchronize()  # queued work belongs to the phase that queued it
         now = time.perf_counter()
         self.seconds[self.now] += now - self._since
         left, self.now, self._since = self.now, phase, now
@@ -87,14 +92,20 @@ class Metrics:
     Args:
         run_dir: takes metrics.csv and the TensorBoard events.
         header: see `columns`; an unknown name is an error.
+        synchronize: see `Stopwatch`.
+    Attributes:
+        last_step: real step of the last row, 0 before the first.
     Raises:
         StorageError: metrics.csv is there with another header.
     """
 
-    def __init__(self, run_dir: Path, header: list[str]) -> None:
+    def __init__(
+        self, run_dir: Path, header: list[str], synchronize: Callable[[], None] | None = None
+    ) -> None:
         self.header = header
-        self.watch = Stopwatch()
+        self.watch = Stopwatch(synchronize)
         self.wall_s = 0.0
+        self.last_step = 0
         self._sums: dict[str, Tensor | float] = {}
         self._counts: dict[str, int] = {}
         self._totals: dict[str, int] = {}
@@ -102,9 +113,12 @@ class Metrics:
         self._csv_path = run_dir / "metrics.csv"
         if self._csv_path.exists():
             with open(self._csv_path, newline="") as handle:
-                found = next(csv.reader(handle), [])
+                found, *rows = csv.reader(handle)
             if found != header:
                 raise StorageError(f"{self._csv_path}: its header is not this run's")
+            if rows:
+                self.last_step = int(rows[-1][header.index("env_step")])
+                self.wall_s = float(rows[-1][header.index("time/wall_s")])
         else:
             self._append(header)
         self._board = SummaryWriter(str(run_dir))
@@ -162,6 +176,7 @@ class Metrics:
             if not isinstance(value, str):
                 self._board.add_scalar(name, value, env_step)
         self._board.flush()
+        self.last_step = env_step
         self._sums, self._counts, self._totals, self._texts = {}, {}, {}, {}
         return row
 

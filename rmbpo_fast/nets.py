@@ -45,9 +45,13 @@ class EnsembleMLP(nn.Module):
             self.weights.append(nn.Parameter(weight.to(device)))
             self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out, device=device)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[E, B, inputs] -> [E, B, outputs]."""
-        return ensemble_mlp(x, list(self.weights), list(self.biases), self.activation)
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """[E, B, inputs] -> [E, B, outputs]; `members` [E] chooses networks, all if absent."""
+        weights, biases = list(self.weights), list(self.biases)
+        if members is not None:
+            weights = [w.index_select(0, members) for w in weights]
+            biases = [b.index_select(0, members) for b in biases]
+        return ensemble_mlp(x, weights, biases, self.activation)
 
 
 class Actor(nn.Module):

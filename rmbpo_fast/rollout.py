@@ -11,12 +11,12 @@ from torch import Tensor
 from rmbpo_fast.config import RolloutConfig
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.sac import SAC
+from rmbpo_fast.termination import Rule
 from rmbpo_fast.types import Transition
 from rmbpo_fast.world_model import WorldModel
 
 # (normalised inputs [E', B', S + A], members [E']) -> mean, log-variance [E', B', D]
 Dynamics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-Rule = Callable[[Tensor], Tensor]
 
 
 def horizon_at(epoch: int, config: RolloutConfig) -> int:

@@ -9,15 +9,13 @@ import torch
 
 from rmbpo_fast import __version__
 from rmbpo_fast.agent import Agent, add_unrecorded, load_tree_into
-from rmbpo_fast.checkpoint import load_newest
-from rmbpo_fast.config import Config, from_json, to_json
+from rmbpo_fast.checkpoint import load_newest, set_aside_newer
+from rmbpo_fast.config import CONFIG_FILE, Config, to_json
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.journal import JournalWriter, read_journal
 from rmbpo_fast.metrics import Metrics
 from rmbpo_fast.storage import write_text_atomically
 from rmbpo_fast.tasks import Task
-
-CONFIG = "config.json"
 
 
 def new_run_dir(config: Config, task: Task) -> Path:
@@ -37,22 +35,14 @@ def new_run_dir(config: Config, task: Task) -> Path:
 
 def write_config(run_dir: Path, config: Config, machine: dict[str, Any]) -> None:
     """config.json: settings, version, and the machine that figures were taken on."""
+    # how this start was asked for is not a setting of the run
+    config = config.replace(resume=None, resume_fallback=False)
     content = {"version": __version__, "machine": machine, "config": to_json(config)}
-    write_text_atomically(run_dir / CONFIG, json.dumps(content, indent=2) + "\n")
-
-
-def read_config(run_dir: Path) -> Config:
-    """The settings of a run. Raises StorageError where it is no run of ours."""
-    try:
-        return from_json(json.loads((run_dir / CONFIG).read_text())["config"])
-    except OSError as error:
-        raise StorageError(f"{run_dir}: no run here ({CONFIG}: {error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{run_dir}: {CONFIG} can't be read ({error})") from error
+    write_text_atomically(run_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
 def restore(
-    agent: Agent, metrics: Metrics, run_dir: Path, accept_damage: bool
+    agent: Agent, metrics: Metrics, run_dir: Path, config: Config
 ) -> tuple[JournalWriter, str]:
     """Networks from the last checkpoint, real data from checkpoint and journal.
 
@@ -60,10 +50,17 @@ def restore(
         A new journal segment that goes on where the real data ends; what was found, in a line.
     Raises:
         StorageError: a damaged checkpoint or journal that wasn't to be accepted.
+        ConfigError: the run is beyond --total-env-steps.
     """
+    accept_damage = config.run.resume_fallback
     width = agent.real.rows.shape[1]
     journal = torch.from_numpy(read_journal(run_dir / "journal", width, accept_damage))
     newest = load_newest(run_dir, accept_damage)
+    reached = max(len(journal), newest[1]["progress"]["env_step"] if newest else 0)
+    if reached > config.task.total_env_steps:
+        raise ConfigError(
+            f"--total-env-steps {config.task.total_env_steps}: the run has come to step {reached}"
+        )
     if newest is None:
         add_unrecorded(agent, journal)
         found = "no checkpoint yet: networks start anew"
@@ -75,8 +72,15 @@ def restore(
                 f"{run_dir / 'journal'}: ends at step {len(journal)}, before the checkpoint's "
                 f"{saved_step}; --resume-fallback takes the checkpoint's data"
             )
-        load_tree_into(agent, tree, journal)
-        metrics.load_state_dict(tree["metrics"])
+        try:
+            load_tree_into(agent, tree, journal)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise StorageError(f"{folder}: does not fit this run ({error!r})") from error
+        if agent.progress.env_step == saved_step:
+            # after a crash the epoch's averages would count some steps twice
+            metrics.load_state_dict(tree["metrics"])
+        if accept_damage:
+            set_aside_newer(run_dir, folder)
         found = f"networks of step {saved_step} ({folder.name})"
     writer = JournalWriter(run_dir / "journal", len(journal), width)
     missing = agent.real.oldest_first()[len(journal) :]

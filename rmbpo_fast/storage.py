@@ -120,7 +120,11 @@ def save_tree(folder: Path, tree: Tree, kind: str) -> None:
     temporary.mkdir(parents=True)
     try:
         _save_file(tensors, temporary / "state.safetensors", None)
-        header = {"kind": kind, "sha256": _sha256(temporary / "state.safetensors")}
+        header = {
+            "kind": kind,
+            "tensors_sha256": _sha256(temporary / "state.safetensors"),
+            "values_sha256": _sha256_of_json(values),
+        }
         write_text_atomically(
             temporary / "state.json", json.dumps({**header, "values": values}, indent=1)
         )
@@ -131,7 +135,7 @@ def save_tree(folder: Path, tree: Tree, kind: str) -> None:
 
 
 def load_tree(folder: Path, kind: str) -> Tree:
-    """Reads what `save_tree` wrote, verified against its checksum.
+    """Reads what `save_tree` wrote, verified against its checksums.
 
     Raises:
         StorageError: missing, truncated, altered, or of another kind.
@@ -140,18 +144,23 @@ def load_tree(folder: Path, kind: str) -> Tree:
         text = (folder / "state.json").read_text(encoding="utf-8")
         header = json.loads(text)
         found = header["kind"]
-        expected_sum, values = header["sha256"], header["values"]
+        expected_sum, values = header["tensors_sha256"], header["values"]
+        values_intact = header["values_sha256"] == _sha256_of_json(values)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{folder}: not a readable checkpoint ({error!r})") from error
     if found != kind:
         raise StorageError(f"{folder}: expected a {kind}, found {found!r}")
     try:
-        if _sha256(folder / "state.safetensors") != expected_sum:
+        if not values_intact or _sha256(folder / "state.safetensors") != expected_sum:
             raise StorageError(f"{folder}: damaged, its checksum does not match")
         tensors = load_file(folder / "state.safetensors")
     except (OSError, SafetensorError) as error:
         raise StorageError(f"{folder}: can't read state.safetensors ({error})") from error
     return unflatten({**tensors, **values})
+
+
+def _sha256_of_json(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -26,7 +26,7 @@ class Task:
         rule: ending rule on states, None where it isn't known.
         obs_size: leading observations kept (MBPO's truncated Ant and Humanoid); None keeps all.
         clipped_from: index of the first observed velocity, which the task clips to +-10.
-        make_kwargs: settings handed to EnvPool.
+        make_kwargs: settings handed to EnvPool or Gymnasium.
     """
 
     name: str
@@ -81,9 +81,11 @@ def find_task(env: str) -> Task:
         if env in envpool.list_all_envs():
             return Task(env, env, "envpool", **facts)
     if env in gymnasium.registry:
-        return Task(env.replace("/", "-"), env, "gymnasium")
+        facts = family[2] if family is not None else {}
+        return Task(env.replace("/", "-"), env, "gymnasium", **facts)
     short_names = [name for name, _, _ in _KNOWN.values()]
-    names = {n.lower(): n for n in (*gymnasium.registry, *envpool.list_all_envs(), *short_names)}
+    pool_ids = [name for name in envpool.list_all_envs() if task_family(name) in _KNOWN]
+    names = {name.lower(): name for name in (*gymnasium.registry, *pool_ids, *short_names)}
     near = difflib.get_close_matches(env.lower(), names, n=5, cutoff=0.5)
     hint = ", ".join(names[n] for n in near) if near else ", ".join(short_names)
     raise ConfigError(f"--env {env}: no such task; nearest: {hint}")

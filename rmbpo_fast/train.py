@@ -64,9 +64,10 @@ def run(config: Config) -> int:
     resume = config.run.resume
     run_dir = resume if resume is not None else new_run_dir(config, task)
     console = Console()
-    metrics = Metrics(run_dir, columns(config.model.num_members))
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else None
+    metrics = Metrics(run_dir, columns(config.model.num_members), synchronize)
     if resume is not None:
-        journal, found = restore(agent, metrics, run_dir, config.run.resume_fallback)
+        journal, found = restore(agent, metrics, run_dir, config)
     else:
         journal, found = JournalWriter(run_dir / "journal", 0, agent.real.rows.shape[1]), "new"
     write_config(run_dir, config, machine)
@@ -79,7 +80,7 @@ def run(config: Config) -> int:
             config.task.total_env_steps,
             metrics.watch,
         ) as display,
-        StopRequest(display.print) as stop,
+        StopRequest() as stop,
     ):
         display.print(f"{title} ({found})")
         display.print("kernels: " + ", ".join(f"{k} {v}" for k, v in machine.items()))

@@ -108,6 +108,7 @@ class GymnasiumVector:
                     vectorization_mode="sync",
                     max_episode_steps=gymnasium.spec(task.env_id).max_episode_steps or 1_000,
                     vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
+                    **task.make_kwargs,
                 )
         except (gymnasium.error.Error, ImportError) as error:
             reason = str(error).splitlines()[0]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rmbpo_fast.config import ModelConfig
 from rmbpo_fast.errors import DivergedError
-from rmbpo_fast.kernels import bound_logvar, ensemble_mlp, gaussian_log_prob
+from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob
 from rmbpo_fast.losses import nominal_loss
 from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.replay import ReplayBuffer
@@ -76,11 +76,7 @@ class WorldModel(nn.Module):
             inputs: [E, B, S + A], normalised.
             members: [E] indices of the networks to use, all if absent.
         """
-        weights, biases = list(self.net.weights), list(self.net.biases)
-        if members is not None:
-            weights = [w.index_select(0, members) for w in weights]
-            biases = [b.index_select(0, members) for b in biases]
-        mean, raw = ensemble_mlp(inputs, weights, biases, "swish").chunk(2, dim=-1)
+        mean, raw = self.net(inputs, members).chunk(2, dim=-1)
         return mean, bound_logvar(raw, self.min_logvar, self.max_logvar)
 
     def next_state(self, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +139,7 @@ class WorldModel(nn.Module):
         return {
             "world_model/nll_nats": nll.mean(),
             "world_model/epochs": float(epochs),
+            **{f"world_model/nll_nats_{i}": nll[i] for i in range(members)},
             **{f"world_model/holdout_mse_{i}": mse[i] for i in range(members)},
         }
 

@@ -136,7 +136,7 @@ def test_kl_target_moves_eta_towards_it(game, generator):
 
 def test_kl_target_is_met_after_some_fits(game, generator):
     game, data = game
-    adversary = _adversary(kl_target_nats=0.02, adversary_lr=3e-3, eta=0.05, kl_dual_lr=0.5)
+    adversary = _adversary(kl_target_nats=0.02, adversary_lr=3e-3)
     kl = [adversary.fit(data, game, generator)["adversary/kl_nats"].item() for _ in range(20)]
     assert 0.01 < sum(kl[-5:]) / 5 < 0.04
 

@@ -12,7 +12,7 @@ from rmbpo_fast.config import Config, ConfigError, from_json, preset, to_json, v
     ("env", "steps", "warm_up", "epoch", "updates", "horizon", "entropy", "eta"),
     [
         ("inverted_pendulum", 20_000, 500, 250, 10, 1, -0.05, 0.05),
-        ("hopper", 125_000, 5_000, 1_000, 20, 15, -1, 4),
+        ("hopper", 125_000, 5_000, 1_000, 20, 15, -1, 0.05),
         ("halfcheetah", 400_000, 5_000, 1_000, 40, 1, -3, 0.25),
         ("walker2d", 300_000, 5_000, 1_000, 20, 1, -3, 0.5),
     ],
@@ -77,6 +77,7 @@ def test_flag_names_are_unique_and_documented():
         ({"horizon_epochs": (5, 5)}, "--horizon-epochs must be two growing epochs"),
         ({"horizon_min": 3}, "--horizon-max must be at least --horizon-min, 3, not 1"),
         ({"eta": 0.0, "kl_target_nats": 0.1}, "--eta must be greater than 0 where"),
+        ({"adversary_dims": ()}, "--adversary-dims must be one or more dimensions"),
     ],
 )
 def test_bad_values_name_flag_expected_and_found(values, message):
@@ -88,5 +89,12 @@ def test_bad_values_name_flag_expected_and_found(values, message):
 def test_unknown_settings_are_refused():
     with pytest.raises(ConfigError, match="no such setting: etta"):
         Config().replace(etta=1)
-    with pytest.raises(ConfigError, match=r"not a config\.json of this version"):
+    with pytest.raises(ConfigError, match="not the settings of this version"):
         from_json({"task": {"env": "hopper"}})
+    data = to_json(Config())
+    data["adversary"]["eta"] = "big"
+    with pytest.raises(ConfigError, match="not the settings of this version"):
+        from_json(data)
+    del data["adversary"]["eta"]
+    with pytest.raises(ConfigError, match=r"not the settings of this version.*eta"):
+        from_json(data)

@@ -1,6 +1,8 @@
 """Interruptions: an orderly stop resumes bit for bit, a kill loses no real transition."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from test_train import read_metrics
 
 from conftest import SMALL, flags
 from rmbpo_fast import train
-from rmbpo_fast.checkpoint import list_checkpoints, load_newest
+from rmbpo_fast.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from rmbpo_fast.journal import read_journal
 
 WIDTH = 4 + 1 + 1 + 4 + 1
@@ -33,10 +35,21 @@ def _episode_end(run_dir, after):
     return int(np.flatnonzero(terminated[after:])[0]) + after + 1
 
 
-@pytest.mark.parametrize("algo", ["rmbpo", "mbpo"])
-def test_an_orderly_stop_at_an_episodes_end_resumes_bit_for_bit(small_flags, tmp_path, algo):
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"algo": "mbpo"},
+        {"parametrization": "full"},
+        {"kl_target_nats": 0.01},
+        {"termination": "learned"},
+        {"compile": True},
+    ],
+    ids=lambda more: " ".join(more) or "default",
+)
+def test_an_orderly_stop_at_an_episodes_end_resumes_bit_for_bit(small_flags, tmp_path, more):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    arguments = [*small_flags, "--algo", algo]
+    arguments = [*small_flags, *flags(**more)]
     assert train.main([*arguments, *flags(run_dir=whole)]) == 0
     stop = _episode_end(whole, after=120)
     assert stop < 170
@@ -82,8 +95,8 @@ def _wait_for_rows(run_dir, count, process):
     """Until the journal holds so many transitions (a bound keeps a broken run from hanging)."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        size = sum(p.stat().st_size for p in run_dir.glob("journal/*.bin"))
-        if size > count * (8 + 4 * WIDTH + 4) + 100:
+        segments = list(run_dir.glob("journal/*.bin"))
+        if segments and len(read_journal(run_dir / "journal", WIDTH)) > count:
             return
         time.sleep(0.02)
     raise AssertionError(f"no {count} transitions: {process.communicate()[0]}")
@@ -104,6 +117,12 @@ def test_sigkill_loses_no_real_transition(tmp_path):
     np.testing.assert_array_equal(after[: len(before)], before)
     real = load_newest(tmp_path, False)[1]["real"]["rows"].numpy()
     np.testing.assert_array_equal(real, after)
+    # a row per epoch, in order, although one may have been due when the process was killed
+    rows = read_metrics(tmp_path, timed=True)
+    steps = [int(row["env_step"]) for row in rows]
+    assert [step // 50 for step in steps] == list(range(1, total // 50 + 1))
+    wall = [float(row["time/wall_s"]) for row in rows]
+    assert wall == sorted(wall)
     # what was played after the checkpoint isn't played again
     new = after[len(before) :, :4]
     old = before[:, :4]
@@ -128,7 +147,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
         time.sleep(0.5)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
-    assert "stopping after this step, then saving" in output
+    assert "stopping after this step, then saving; once more stops at once" in output
     assert "without saving; the journal has every real step" in output
     assert f"--resume {tmp_path}" in output
     assert len(read_journal(tmp_path / "journal", WIDTH)) >= 50
@@ -161,8 +180,14 @@ def test_damage_is_refused_then_passed_over_when_told(small_flags, capsys, tmp_p
     assert f"networks of step 100 ({older.name}), real data up to step 110" in (
         capsys.readouterr().out
     )
-    assert not newest.exists() or damaged.read_bytes() == content
-    assert len(read_journal(tmp_path / "journal", WIDTH)) == 130
+    aside = newest.with_name(f"damaged0-{newest.name}")
+    assert (aside / damaged.name).read_bytes() == content
+    # the fallback is not remembered: the next resume needs no flag, and would refuse new damage
+    assert train.main(flags(resume=tmp_path, total_env_steps=131)) == 0
+    recorded = json.loads((tmp_path / "config.json").read_text())["config"]["run"]
+    assert recorded["resume_fallback"] is False
+    assert recorded["resume"] is None
+    assert len(read_journal(tmp_path / "journal", WIDTH)) == 131
 
 
 def test_a_torn_journal_goes_on_from_checkpoint_and_valid_part(small_flags, capsys, tmp_path):
@@ -175,6 +200,50 @@ def test_a_torn_journal_goes_on_from_checkpoint_and_valid_part(small_flags, caps
     # the checkpoint still held what the journal lost
     assert len(read_journal(tmp_path / "journal", WIDTH)) == 130
     assert train.main(flags(resume=tmp_path, total_env_steps=140)) == 0
+
+
+def test_a_stop_before_the_first_fit_resumes(small_flags, tmp_path):
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=20)]) == 0
+    assert train.main(flags(resume=tmp_path, total_env_steps=60)) == 0
+    assert len(read_journal(tmp_path / "journal", WIDTH)) == 60
+
+
+def test_several_environments_survive_a_stop(small_flags, tmp_path):
+    arguments = [*small_flags, *flags(run_dir=tmp_path, num_envs=3)]
+    assert train.main([*arguments, "--total-env-steps", "100"]) == 0  # 102, the next multiple
+    assert train.main(flags(resume=tmp_path, total_env_steps=150)) == 0
+    rows = read_journal(tmp_path / "journal", WIDTH)
+    assert len(rows) == 150
+    for i in range(3):
+        mine = rows[i::3]
+        same = (mine[1:, :4] == mine[:-1, 6:10]).all(-1)
+        breaks = np.flatnonzero(~same)
+        # a new episode only where one ended, and at the stop
+        assert set(breaks) <= set(np.flatnonzero(mine[:, -1])) | {33}
+
+
+def test_a_finished_run_is_left_alone_and_never_cut(small_flags, capsys, tmp_path):
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60)]) == 0
+    before = list_checkpoints(tmp_path)
+    assert train.main(flags(resume=tmp_path)) == 0
+    assert list_checkpoints(tmp_path) == before
+    capsys.readouterr()
+    assert train.main(flags(resume=tmp_path, total_env_steps=40)) == 2
+    assert "--total-env-steps 40: the run has come to step 60" in capsys.readouterr().err
+    assert len(read_journal(tmp_path / "journal", WIDTH)) == 60
+
+
+def test_another_kind_of_device_gets_streams_of_its_own(small_flags, tmp_path):
+    """What a checkpoint of a GPU brings to a CPU: generator states that mean nothing there."""
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60)]) == 0
+    folder, tree = load_newest(tmp_path, False)
+    shutil.rmtree(folder)
+    for name in tree["streams"]:
+        if name != "env_noise":
+            tree["streams"][name] = torch.zeros(16, dtype=torch.uint8)
+            tree["stream_devices"][name] = "cuda"
+    save_checkpoint(tmp_path, 60, tree, keep=2)
+    assert train.main(flags(resume=tmp_path, total_env_steps=110)) == 0
 
 
 def test_resume_keeps_the_runs_settings(small_flags, capsys, tmp_path):

@@ -1,9 +1,14 @@
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import toy
+from rmbpo_fast.adversary import Adversary
 from rmbpo_fast.config import RolloutConfig, preset
+from rmbpo_fast.learned_termination import LearnedTermination
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.rollout import horizon_at, imagine
 from rmbpo_fast.termination import never
@@ -129,6 +134,18 @@ def test_no_round_trip_to_the_host(generator):
     buffer = ReplayBuffer(1, 1, 1_000)
     with NoHost():
         imagine(torch.zeros(50, 1), 3, model.predict, model, agent, toy.rule, buffer, generator)
+    assert len(buffer) > 0
+
+
+def test_no_round_trip_in_an_adversarys_world_with_a_learned_ending(generator):
+    model, agent = _parts(generator)
+    config = replace(toy.ADVERSARY, eta=1.0)
+    adversary = Adversary(1, 1, config, (16, 16), 3, generator, toy.CPU)
+    ending = LearnedTermination(1, toy.CPU, generator)
+    buffer = ReplayBuffer(1, 1, 1_000)
+    dynamics = partial(adversary.predict, model)
+    with NoHost():
+        imagine(torch.zeros(50, 1), 3, dynamics, model, agent, ending, buffer, generator)
     assert len(buffer) > 0
 
 

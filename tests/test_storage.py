@@ -47,10 +47,10 @@ def test_damage_is_noticed(tmp_path, name, how):
     storage.save_tree(tmp_path / "t", TREE, "kind")
     if (name, how) == ("state.json", "altered"):
         text = (tmp_path / "t/state.json").read_text()
-        (tmp_path / "t/state.json").write_text(text.replace('"sha256": "', '"sha256": "0'))
+        (tmp_path / "t/state.json").write_text(text.replace('"a/step": 7', '"a/step": 8'))
     else:
         _damage(tmp_path / "t" / name, how)
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match=str(tmp_path / "t")):
         storage.load_tree(tmp_path / "t", "kind")
 
 
@@ -118,14 +118,23 @@ def test_a_damaged_checkpoint_is_passed_over_only_when_told(tmp_path):
         checkpoint.load_newest(tmp_path, accept_older=False)
     folder, tree = checkpoint.load_newest(tmp_path, accept_older=True)
     assert (folder.name, tree["x"].item()) == ("step-000000010", 10)
-    # the damaged one stays for whoever wants to look at it
-    again = checkpoint.save_checkpoint(tmp_path, 20, {"x": torch.tensor(21)}, keep=3)
-    assert again.name == "step-000000020.1"
+    # the damaged one stays for whoever wants to look at it, out of the way of pruning and resuming
+    checkpoint.set_aside_newer(tmp_path, than=folder)
+    again = checkpoint.save_checkpoint(tmp_path, 20, {"x": torch.tensor(21)}, keep=1)
+    assert {p.name for p in again.parent.iterdir()} == {
+        "step-000000020",
+        "damaged0-step-000000020",
+    }
     assert checkpoint.load_newest(tmp_path, accept_older=False)[1]["x"].item() == 21
-    _damage(tmp_path / "checkpoints/step-000000010/state.json", "foreign")
     _damage(again / "state.json", "foreign")
     with pytest.raises(StorageError, match="no checkpoint can be read"):
         checkpoint.load_newest(tmp_path, accept_older=True)
+
+
+def test_what_a_killed_save_left_behind_is_removed(tmp_path):
+    (tmp_path / "checkpoints" / ".step-000000010.abc").mkdir(parents=True)
+    folder = checkpoint.save_checkpoint(tmp_path, 20, {"x": torch.tensor(1)}, keep=2)
+    assert [p.name for p in folder.parent.iterdir()] == ["step-000000020"]
 
 
 def _rows(first, count):
@@ -162,11 +171,32 @@ def test_journal_damage_is_noticed_and_passed_over_only_when_told(tmp_path, how)
     assert path.read_bytes() == before
 
 
+def test_a_write_that_a_kill_cut_is_no_damage(tmp_path):
+    """The count of committed records is written last; what lies behind them never happened."""
+    path = _write(tmp_path, 0, 5)
+    path.write_bytes(path.read_bytes() + b"half a record")
+    np.testing.assert_array_equal(read_journal(tmp_path, 4), _rows(0, 5))
+
+
+def test_one_process_at_a_time_writes(tmp_path):
+    writer = JournalWriter(tmp_path, 0, 4)
+    with pytest.raises(StorageError, match="another process is training in this run"):
+        JournalWriter(tmp_path, 0, 4)
+    writer.close()
+    JournalWriter(tmp_path, 0, 4).close()
+
+
+def test_a_foreign_file_in_the_journal_is_refused(tmp_path):
+    (tmp_path / "notes.bin").write_bytes(b"x")
+    with pytest.raises(StorageError, match=r"notes\.bin: not a journal"):
+        read_journal(tmp_path, 4)
+
+
 def test_journal_damage_in_the_middle_supersedes_what_came_after(tmp_path):
     path = _write(tmp_path, 0, 5)
     _write(tmp_path, 5, 5)
     data = bytearray(path.read_bytes())
-    data[-60] ^= 1  # a record in the middle of the first segment
+    data[-70] ^= 1  # a record in the middle of the first segment
     path.write_bytes(bytes(data))
     with pytest.raises(StorageError, match="damaged after"):
         read_journal(tmp_path, 4)

@@ -1,7 +1,9 @@
 """The command: whole small runs, in this process."""
 
 import csv
+import itertools
 import json
+import types
 
 import numpy as np
 import pytest
@@ -12,9 +14,12 @@ from rmbpo_fast import evaluate as evaluate_module
 from rmbpo_fast import loop, train
 from rmbpo_fast.agent import build
 from rmbpo_fast.checkpoint import list_checkpoints, load_newest
-from rmbpo_fast.metrics import PHASES
+from rmbpo_fast.envs import Envs
+from rmbpo_fast.metrics import PHASES, Stopwatch
 from rmbpo_fast.policy import Policy
+from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.tasks import find_task
+from rmbpo_fast.types import Transition
 from rmbpo_fast.vector_env import EnvPoolVector, StepResult
 
 
@@ -79,6 +84,20 @@ def test_phases_add_up_to_the_wall_time(finished):
     assert all(float(rows[-1][f"time/{p}_s"]) > 0 for p in ("env", "sac", "adversary", "rollout"))
 
 
+def test_stopwatch_books_every_second_once(monkeypatch):
+    """A clock that goes one second at each look; 'adversary' interrupts 'sac'."""
+    ticks = itertools.count()
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
+    watch = Stopwatch()
+    with watch.phase("sac"), watch.phase("adversary"):
+        pass
+    watch.switch("other")
+    assert watch.seconds["other"] == 2
+    assert watch.seconds["sac"] == 2
+    assert watch.seconds["adversary"] == 1
+    assert sum(watch.seconds.values()) == next(ticks) - 1
+
+
 def test_equal_seeds_give_equal_runs_and_others_do_not(small_flags, tmp_path):
     runs = [run(small_flags, tmp_path / str(i), seed=s) for i, s in enumerate((1, 1, 2))]
     assert runs[0] == runs[1]
@@ -91,6 +110,24 @@ def test_eta_zero_is_mbpo_number_for_number(small_flags, tmp_path):
     rmbpo = run(small_flags, tmp_path / "rmbpo", eta=5)
     assert mbpo == zero
     assert rmbpo[-1]["sac/q_mean"] != mbpo[-1]["sac/q_mean"]
+
+
+def test_an_adversary_that_is_fitted_at_eta_zero_changes_no_number(
+    small_flags, tmp_path, monkeypatch
+):
+    """Without the shortcut for eta = 0: g_psi is fitted and imagines, from streams of its own."""
+    mbpo = run(small_flags, tmp_path / "mbpo", algo="mbpo")
+
+    def build_at_zero(*arguments):
+        agent = build(*arguments)
+        agent.adversary.eta.zero_()
+        return agent
+
+    monkeypatch.setattr(train, "build", build_at_zero)
+    fitted = run(small_flags, tmp_path / "fitted", eta=5)
+    assert float(fitted[-1]["adversary/steps"]) > 0
+    own = [name for name in fitted[0] if name.startswith("adversary/")]
+    assert [{**row, **dict.fromkeys(own, "")} for row in fitted] == mbpo
 
 
 @pytest.mark.parametrize(
@@ -132,12 +169,24 @@ def test_policy_in_three_lines(finished):
     np.testing.assert_allclose(policy(np.zeros((5, 4)))[2], action, atol=1e-6)
 
 
-def test_evaluate_command_agrees_with_a_plain_loop(finished, capsys):
-    assert evaluate_module.main([str(finished), "--episodes", "5"]) == 0
-    assert "over 5 episodes" in capsys.readouterr().out
+def test_evaluate_command_prints_what_evaluate_returns(finished, small, capsys):
+    assert evaluate_module.main([str(finished), "--episodes", "5", "--seed", "3"]) == 0
+    policy = Policy.load(finished)
+    returns = evaluate_module.evaluate(policy.unit_action, small.task, 5, 3)
+    expected = f"return {returns.mean():.1f} +- {returns.std():.1f} over 5 episodes"
+    assert expected in capsys.readouterr().out
 
 
-def test_evaluation_is_repeatable_and_counts_first_episodes(finished, small):
+def test_evaluate_command_refuses_what_is_no_run(finished, capsys, tmp_path):
+    for arguments, message in (
+        ([str(tmp_path / "nothing")], "can't read the policy"),
+        ([str(finished), "--episodes", "0"], "--episodes must be at least 1"),
+    ):
+        assert evaluate_module.main(arguments) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_evaluation_is_repeatable(finished, small):
     policy = Policy.load(finished)
     first, again, other = (
         evaluate_module.evaluate(policy.unit_action, small.task, 6, seed) for seed in (1, 1, 2)
@@ -145,6 +194,31 @@ def test_evaluation_is_repeatable_and_counts_first_episodes(finished, small):
     assert (first == again).all()
     assert (first != other).any()
     assert len(first) == 6
+
+
+def test_evaluation_counts_the_first_episode_of_each_environment(small):
+    """A constant push ends episodes after different times; short ones must not count twice."""
+
+    def push(obs):
+        return torch.full((len(obs), 1), 0.3)
+
+    returns = evaluate_module.evaluate(push, small.task, 8, 0)
+    envs = Envs(
+        find_task("inverted_pendulum"),
+        8,
+        small.task.action_noise,
+        small.task.action_noise_scale,
+        seed_for(0, "eval resets") % 2**31,
+        generator_for(0, "eval noise"),
+    )
+    firsts = {}
+    for _ in range(200):
+        envs.step(push(envs.obs))
+        for episode in envs.episodes:
+            firsts.setdefault(episode.env, episode.length)  # the reward is 1 a step
+        envs.episodes.clear()
+    assert returns.tolist() == [firsts[i] for i in range(8)]
+    assert len(set(returns)) > 1
 
 
 def fails(arguments, capsys, status, *parts):
@@ -249,6 +323,29 @@ def test_a_full_disk_ends_the_run_in_one_line(small_flags, capsys, tmp_path, mon
     monkeypatch.setattr("rmbpo_fast.storage._save_file", full)
     fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, "No space left on device")
     assert not list_checkpoints(tmp_path)
+
+
+def test_compile_on_a_gpu_wraps_every_loss(small, monkeypatch):
+    """No GPU here, so the GPU's branch is taken by hand, with a compiler that any machine has."""
+    agent = build(small, find_task(small.task.env), torch.device("cpu"))
+    wrapped = []
+
+    def compiler(function, fullgraph):
+        wrapped.append(function.__name__)
+        return torch.compile(function, fullgraph=fullgraph, backend="aot_eager")
+
+    monkeypatch.setattr(train, "torch", types.SimpleNamespace(compile=compiler))
+    message = train.compile_learning(agent, torch.device("cuda"))
+    assert "critic" in message
+    assert wrapped == ["loss", "critic_objective", "actor_objective", "loss"]
+    batch = Transition(*(torch.rand(8, n) for n in (4, 1)), *_rest(8))
+    report = agent.sac.update(batch, torch.randn(8, 1), torch.randn(8, 1))
+    assert torch.isfinite(report["sac/critic_loss"])
+
+
+def _rest(count):
+    """Reward, next_obs, terminated."""
+    return torch.rand(count), torch.rand(count, 4), torch.zeros(count)
 
 
 def test_compiled_losses_are_the_eager_ones(small):
