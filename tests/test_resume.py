@@ -136,7 +136,10 @@ def test_sigkill_before_the_first_checkpoint(tmp_path):
     process.wait()
     count = len(read_journal(tmp_path / "journal", WIDTH))
     assert train.main(flags(resume=tmp_path, total_env_steps=count + 5)) == 0
-    assert len(read_journal(tmp_path / "journal", WIDTH)) == count + 5
+    rows = read_journal(tmp_path / "journal", WIDTH)
+    assert len(rows) == count + 5
+    # neither are the first random actions drawn again
+    assert not np.isin(rows[count:, 4], rows[:count, 4]).any()
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
