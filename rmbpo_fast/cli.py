@@ -1,7 +1,9 @@
 """Command line of `train`: flags on the config dataclasses, defaults of the task or of the run."""
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import sys
 from pathlib import Path
 
@@ -29,7 +31,8 @@ def parse(argv: list[str]) -> Config:
     peek.add_argument("--eta")
     peek.add_argument("--kl-target-nats")
     try:
-        known, _ = peek.parse_known_args(argv)
+        with contextlib.redirect_stderr(io.StringIO()):
+            known, _ = peek.parse_known_args(argv)
     except SystemExit:  # a flag without its value: tyro says so better
         known = peek.parse_args([])
     base = preset(known.env)

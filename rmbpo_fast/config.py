@@ -151,7 +151,7 @@ class SACConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """This run: seed, machine, files. All but the seed may change on --resume."""
+    """This run: seed, machine, files. All but the seed and the folder may change on --resume."""
 
     seed: int = 0
     """Seed of everything random."""

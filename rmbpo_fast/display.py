@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -42,6 +43,7 @@ class Display:
         title: the run in one line.
         first_step, total_steps: real steps done already, and at the end.
         watch: knows the phase at hand, which the live table shows.
+        stopping: whether a stop has been asked for; the live table then says so.
     """
 
     def __init__(
@@ -51,12 +53,13 @@ class Display:
         first_step: int,
         total_steps: int,
         watch: Stopwatch,
+        stopping: Callable[[], bool],
     ) -> None:
         self._console, self._title, self._total = console, title, total_steps
-        self._step, self._watch = first_step, watch
+        self._step, self._watch, self._stopping = first_step, watch, stopping
         self._row: dict[str, Any] = {}
-        # steps/s and time left follow the last epochs: random steps say nothing of later ones
-        self._pace: deque[tuple[float, int]] = deque([(time.monotonic(), first_step)], maxlen=4)
+        # time left follows the last epochs that learned: random ones are a hundred times faster
+        self._pace: deque[tuple[float, int]] = deque(maxlen=4)
         self._bar = Progress(
             TextColumn("real steps"),
             BarColumn(),
@@ -107,23 +110,23 @@ class Display:
             if "rollout/horizon_steps" in row:
                 parts.append(f"k {row['rollout/horizon_steps']:.0f}")
             self.print("  ".join(parts))
-        self._pace.append((time.monotonic(), row["env_step"]))
-
-    def _speed(self) -> float:
-        (then, step), now = self._pace[0], time.monotonic()
-        return (self._step - step) / max(now - then, 1e-9)
+        if "sac/updates" in row:
+            self._pace.append((time.monotonic(), row["env_step"]))
 
     def _time_left(self) -> str:
-        speed = self._speed()
-        return clock((self._total - self._step) / speed) if speed > 0 else "?"
+        if len(self._pace) < 2:
+            return "?"
+        (then, first), (now, last) = self._pace[0], self._pace[-1]
+        return clock((self._total - self._step) * (now - then) / (last - first))
 
     def _render(self) -> Group:
         self._bar.update(self._task, completed=self._step)
         row = self._row
         cells = [(label, layout.format(row[name])) for label, name, layout in _SHOWN if name in row]
-        cells.insert(0, ("speed", f"{self._speed():.1f} steps/s"))
+        cells.insert(0, ("now", self._watch.now))
         cells.insert(1, ("time left", self._time_left()))
-        cells.append(("now", self._watch.now))
+        if "env/steps_per_s" in row:
+            cells.insert(2, ("speed", f"{row['env/steps_per_s']:.1f} steps/s"))
         table = Table.grid(padding=(0, 2))
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
             table.add_row(f"[dim]{left[0]}", left[1], f"[dim]{right[0]}", right[1])
@@ -132,4 +135,6 @@ class Display:
             f"{phase} {100 * row[f'time/{phase}_s'] / whole:.0f} %" for phase in PHASES if whole
         ]
         phases = f"[dim]last epoch: {', '.join(shares)}" if shares else ""
-        return Group(f"[bold]{self._title}", self._bar, table, phases)
+        stop = "[bold]stopping after this step, then saving; once more stops without saving"
+        lines = [f"[bold]{self._title}", self._bar, table, phases]
+        return Group(*lines, *([stop] if self._stopping() else []))

@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,8 +45,9 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        # a signal may come in the middle of a print, so this goes past Python's buffers
-        os.write(2, b"\nstopping after this step, then saving; once more stops at once\n")
+        if not sys.stdout.isatty():  # on a terminal the live table says so
+            # a signal may come in the middle of a print, so this goes past Python's buffers
+            os.write(2, b"stopping after this step, then saving; once more stops at once\n")
 
 
 def fit_and_imagine(agent: Agent, config: Config, metrics: Metrics) -> None:

@@ -111,11 +111,13 @@ class Metrics:
         self._totals: dict[str, int] = {}
         self._texts: dict[str, str] = {}
         self._csv_path = run_dir / "metrics.csv"
-        if self._csv_path.exists():
+        if self._csv_path.exists() and self._csv_path.stat().st_size:
             with open(self._csv_path, newline="") as handle:
                 found, *rows = csv.reader(handle)
             if found != header:
                 raise StorageError(f"{self._csv_path}: its header is not this run's")
+            if any(len(row) != len(header) for row in rows):
+                raise StorageError(f"{self._csv_path}: a row is cut; remove it to go on")
             if rows:
                 self.last_step = int(rows[-1][header.index("env_step")])
                 self.wall_s = float(rows[-1][header.index("time/wall_s")])
@@ -193,7 +195,13 @@ class Metrics:
             "wall_s": self.wall_s,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes a checkpoint's epoch in progress, from `state_dict` and the checkpoint's env_step.
+
+        Where a row was written since, that epoch is over and counted already.
+        """
+        if self.last_step > state["env_step"]:
+            return
         self._sums = {name: total for name, total, _ in state["sums"]}
         self._counts = {name: count for name, _, count in state["sums"]}
         self._totals = dict(state["totals"])

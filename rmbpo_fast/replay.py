@@ -36,6 +36,11 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return int(self.size)
 
+    @property
+    def width(self) -> int:
+        """W, numbers per transition."""
+        return self.rows.shape[1]
+
     def pack(self, transition: Transition) -> Tensor:
         """Rows [B, W] of a transition, on this buffer's device."""
         obs, action, reward, next_obs, terminated = transition
@@ -54,10 +59,9 @@ class ReplayBuffer:
             rows: [B, W] float32 with B <= capacity.
             keep: [B] bool; False drops a row. All are kept if absent.
         """
-        if rows.shape[0] > self.capacity or rows.shape[1] != sum(self.splits):
+        if rows.shape[0] > self.capacity or rows.shape[1] != self.width:
             raise ValueError(
-                f"expected at most {self.capacity} rows of {sum(self.splits)}, "
-                f"found {tuple(rows.shape)}"
+                f"expected at most {self.capacity} rows of {self.width}, found {tuple(rows.shape)}"
             )
         if keep is None:
             keep = torch.ones(rows.shape[0], dtype=torch.bool, device=rows.device)

@@ -13,7 +13,6 @@ from rmbpo_fast.checkpoint import load_newest, set_aside_newer
 from rmbpo_fast.config import CONFIG_FILE, Config, to_json
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.journal import JournalWriter, read_journal
-from rmbpo_fast.metrics import Metrics
 from rmbpo_fast.storage import write_text_atomically
 from rmbpo_fast.tasks import Task
 
@@ -27,7 +26,10 @@ def new_run_dir(config: Config, task: Task) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):
-            raise ConfigError(f"--run-dir {path} is not empty; --resume {path} goes on with a run")
+            hint = (
+                f"; --resume {path} goes on with its run" if (path / CONFIG_FILE).exists() else ""
+            )
+            raise ConfigError(f"--run-dir {path} is not empty{hint}")
     except OSError as error:
         raise ConfigError(f"--run-dir {path}: can't be written ({error.strerror})") from error
     return path
@@ -42,18 +44,19 @@ def write_config(run_dir: Path, config: Config, machine: dict[str, Any]) -> None
 
 
 def restore(
-    agent: Agent, metrics: Metrics, run_dir: Path, config: Config
-) -> tuple[JournalWriter, str]:
+    agent: Agent, run_dir: Path, config: Config
+) -> tuple[JournalWriter, dict[str, Any] | None, str]:
     """Networks from the last checkpoint, real data from checkpoint and journal.
 
     Returns:
-        A new journal segment that goes on where the real data ends; what was found, in a line.
+        A new journal segment that goes on where the real data ends; the checkpoint's metrics of
+        the epoch in progress, None without a checkpoint; what was found, in a line.
     Raises:
         StorageError: a damaged checkpoint or journal that wasn't to be accepted.
         ConfigError: the run is beyond --total-env-steps.
     """
     accept_damage = config.run.resume_fallback
-    width = agent.real.rows.shape[1]
+    width = agent.real.width
     journal = torch.from_numpy(read_journal(run_dir / "journal", width, accept_damage))
     newest = load_newest(run_dir, accept_damage)
     reached = max(len(journal), newest[1]["progress"]["env_step"] if newest else 0)
@@ -61,6 +64,7 @@ def restore(
         raise ConfigError(
             f"--total-env-steps {config.task.total_env_steps}: the run has come to step {reached}"
         )
+    epoch_in_progress: dict[str, Any] | None = None
     if newest is None:
         add_unrecorded(agent, journal)
         found = "no checkpoint yet: networks start anew"
@@ -76,14 +80,12 @@ def restore(
             load_tree_into(agent, tree, journal)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StorageError(f"{folder}: does not fit this run ({error!r})") from error
-        if agent.progress.env_step == saved_step:
-            # after a crash the epoch's averages would count some steps twice
-            metrics.load_state_dict(tree["metrics"])
         if accept_damage:
             set_aside_newer(run_dir, folder)
+        epoch_in_progress = {**tree["metrics"], "env_step": saved_step}
         found = f"networks of step {saved_step} ({folder.name})"
     writer = JournalWriter(run_dir / "journal", len(journal), width)
     missing = agent.real.oldest_first()[len(journal) :]
     if len(missing):
         writer.append(missing.cpu().numpy())
-    return writer, f"{found}, real data up to step {agent.progress.env_step}"
+    return writer, epoch_in_progress, f"{found}, real data up to step {agent.progress.env_step}"

@@ -57,7 +57,11 @@ def humanoid(obs: Tensor) -> Tensor:
 
 def load_rule(reference: str) -> Rule:
     """The user's `module:function`. Raises ConfigError where it can't be imported or called."""
-    module, _, name = reference.partition(":")
+    module, colon, name = reference.partition(":")
+    if not (module and colon and name):
+        raise ConfigError(
+            f"--termination {reference}: expected auto, learned, never or module:function"
+        )
     try:
         rule = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

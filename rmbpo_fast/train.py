@@ -1,6 +1,7 @@
 """Train RMBPO or MBPO. `python -m rmbpo_fast.train --env hopper --compile`."""
 
 import sys
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from rmbpo_fast.agent import Agent, build
 from rmbpo_fast.cli import parse, print_error
 from rmbpo_fast.config import Config
 from rmbpo_fast.display import Display
-from rmbpo_fast.errors import ConfigError, RmbpoError
+from rmbpo_fast.errors import ConfigError, RmbpoError, StorageError
 from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.loop import StopRequest, train
@@ -39,7 +40,7 @@ def choose_device(name: str) -> torch.device:
 def compile_learning(agent: Agent, device: torch.device) -> str:
     """Compiles the losses where that is faster on this device; says in a line what was done."""
     if device.type == "cpu":
-        return "compile: nothing, eager is as fast on a CPU (bench/RESULTS.md)"
+        return "compile: nothing, it gains too little on a CPU (bench/RESULTS.md)"
     owners: list[tuple[Any, str]] = [
         (agent.world_model, "loss"),
         (agent.sac, "critic_objective"),
@@ -61,27 +62,34 @@ def run(config: Config) -> int:
     torch.set_float32_matmul_precision(_MATMUL[config.run.precision])
     machine = choose_backend(config.run.kernels, device)
     agent = build(config, task, device)
-    resume = config.run.resume
-    run_dir = resume if resume is not None else new_run_dir(config, task)
-    console = Console()
-    synchronize = torch.cuda.synchronize if device.type == "cuda" else None
-    metrics = Metrics(run_dir, columns(config.model.num_members), synchronize)
-    if resume is not None:
-        journal, found = restore(agent, metrics, run_dir, config)
-    else:
-        journal, found = JournalWriter(run_dir / "journal", 0, agent.real.rows.shape[1]), "new"
-    write_config(run_dir, config, machine)
-    title = f"{config.adversary.algo} on {task.env_id}, seed {config.run.seed}, {run_dir}"
-    with (
-        Display(
-            console,
-            title,
-            agent.progress.env_step,
-            config.task.total_env_steps,
-            metrics.watch,
-        ) as display,
-        StopRequest() as stop,
-    ):
+    with ExitStack() as cleanup:
+        cleanup.callback(agent.envs.close)
+        epoch_in_progress = None
+        if config.run.resume is not None:
+            run_dir = config.run.resume
+            journal, epoch_in_progress, found = restore(agent, run_dir, config)
+        else:
+            run_dir, found = new_run_dir(config, task), "new"
+            journal = JournalWriter(run_dir / "journal", 0, agent.real.width)
+        cleanup.callback(journal.close)
+        write_config(run_dir, config, machine)
+        synchronize = torch.cuda.synchronize if device.type == "cuda" else None
+        metrics = Metrics(run_dir, columns(config.model.num_members), synchronize)
+        cleanup.callback(metrics.close)
+        if epoch_in_progress is not None:
+            metrics.resume(epoch_in_progress)
+        title = f"{config.adversary.algo} on {task.env_id}, seed {config.run.seed}, {run_dir}"
+        stop = cleanup.enter_context(StopRequest())
+        display = cleanup.enter_context(
+            Display(
+                Console(),
+                title,
+                agent.progress.env_step,
+                config.task.total_env_steps,
+                metrics.watch,
+                lambda: stop.signal is not None,
+            )
+        )
         display.print(f"{title} ({found})")
         display.print("kernels: " + ", ".join(f"{k} {v}" for k, v in machine.items()))
         if config.run.compile:
@@ -90,12 +98,12 @@ def run(config: Config) -> int:
             train(agent, config, metrics, journal, run_dir, display, stop)
             step = agent.progress.env_step
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
+        except OSError as error:
+            raise StorageError(
+                f"{error}; {run_dir} has every real step: --resume {run_dir} goes on"
+            ) from error
         except KeyboardInterrupt:
             display.print("stopped at once, without saving; the journal has every real step")
-        finally:
-            metrics.close()
-            journal.close()
-            agent.envs.close()
     if stop.signal is not None:
         print(f"stopped; to go on: python -m rmbpo_fast.train --resume {run_dir}")
         return 128 + stop.signal

@@ -242,6 +242,7 @@ def fails(arguments, capsys, status, *parts):
         ({"device": "warp"}, ["--device warp: expected auto, cpu, cuda"]),
         ({"adversary_dims": (9,)}, ["--adversary-dims", "expected 0 to 4"]),
         ({"termination": "nowhere:f"}, ["--termination nowhere:f"]),
+        ({"termination": "nowhere"}, ["expected auto, learned, never or module:function"]),
         ({"run_dir": "/proc/run"}, ["--run-dir /proc/run: can't be written"]),
         ({"resume": "/nowhere"}, ["/nowhere: no run here"]),
     ],
@@ -258,7 +259,36 @@ def test_bad_input_is_one_line_and_a_status(
 
 def test_a_folder_with_something_in_it_is_not_taken(small_flags, capsys, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
-    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 2, "is not empty", "--resume")
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 2, "is not empty\n")
+    (tmp_path / "config.json").write_text("{}")
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 2, f"--resume {tmp_path} goes on")
+
+
+def test_a_start_on_a_full_disk_can_be_started_again(small_flags, capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rmbpo_fast.train.write_config", full)
+        fails([*small_flags, *flags(run_dir=tmp_path / "a")], capsys, 1, "No space left")
+    arguments = [*small_flags, *flags(run_dir=tmp_path / "b", total_env_steps=60)]
+    assert train.main(arguments) == 0
+
+
+def test_a_damaged_metrics_file_is_one_line(small_flags, capsys, tmp_path):
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60)]) == 0
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text()[:-60])
+    capsys.readouterr()
+    fails(flags(resume=tmp_path, total_env_steps=70), capsys, 1, "metrics.csv: a row is cut")
+    path.write_text("")  # as a full disk may leave it
+    assert train.main(flags(resume=tmp_path, total_env_steps=70)) == 0
+
+
+def test_a_flag_without_its_value_is_tyros_to_explain(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--env", "hopper", "--eta"])
+    assert "usage: train.py" not in capsys.readouterr().err
 
 
 def test_wrong_flags_are_tyros_to_explain(small_flags, capsys):
@@ -321,7 +351,8 @@ def test_a_full_disk_ends_the_run_in_one_line(small_flags, capsys, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("rmbpo_fast.storage._save_file", full)
-    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, "No space left on device")
+    parts = ("No space left on device", f"--resume {tmp_path} goes on")
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, *parts)
     assert not list_checkpoints(tmp_path)
 
 
