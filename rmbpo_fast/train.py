@@ -100,7 +100,7 @@ def run(config: Config) -> int:
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
         except OSError as error:
             raise StorageError(
-                f"{error}; {run_dir} has every real step: --resume {run_dir} goes on"
+                f"{error}; the real steps before it are kept: --resume {run_dir} goes on"
             ) from error
         except KeyboardInterrupt:
             display.print("stopped at once, without saving; the journal has every real step")
