@@ -136,5 +136,5 @@ class Display:
         ]
         phases = f"[dim]last epoch: {', '.join(shares)}" if shares else ""
         stop = "[bold]stopping after this step, then saving; once more stops without saving"
-        lines = [f"[bold]{self._title}", self._bar, table, phases]
-        return Group(*lines, *([stop] if self._stopping() else []))
+        last = stop if self._stopping() else phases
+        return Group(f"[bold]{self._title}", self._bar, table, last)
