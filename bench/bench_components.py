@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from rmbpo_fast.agent import Agent, build
-from rmbpo_fast.config import preset
 from rmbpo_fast.loop import update_policy
+from rmbpo_fast.presets import preset
 from rmbpo_fast.rollout import imagine_step
 from rmbpo_fast.tasks import find_task
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import tyro
 
-from rmbpo_fast.config import Config, RunConfig, preset, read_config, validate
+from rmbpo_fast.config import Config, RunConfig, read_config, validate
 from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.presets import preset
 
 # what may change when a run goes on; anything else would make it another run
 _RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir"} | {

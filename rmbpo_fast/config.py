@@ -1,4 +1,4 @@
-"""Every setting of a run: frozen dataclasses, one preset per task. Knows nothing of torch.
+"""Every setting of a run: frozen dataclasses, checked and kept as JSON. Knows nothing of torch.
 
 The groups keep `--help` readable and let each part receive its own settings only; flags carry no
 group prefix (`--eta`, not `--adversary.eta`), so field names are unique across groups.
@@ -213,79 +213,6 @@ class Config:
         }
 
 
-def task_family(env: str) -> str:
-    """`hopper`, `Hopper-v3` and `Hopper-v5` are one family and share a preset: `hopper`."""
-    name, _, version = env.rpartition("-v")
-    return (name if name and version.isdigit() else env).replace("_", "").lower()
-
-
-# The RMBPO paper's, but for Hopper's published eta of 4: V(s') has a std of 4 there while the
-# critic is young, so that eta carried 95 nats a step after 6,000 real steps and 5,254 after 7,000,
-# and the return fell (bench/RESULTS.md). Where eta isn't fixed here, it is adapted to the KL that
-# the pendulum's eta carries. Ant's and Humanoid's are MBPO's, with the walkers' noise (ours).
-_WALKER_NOISE = {"action_noise": "uniform", "action_noise_scale": 0.005}
-_PRESETS: dict[str, dict[str, Any]] = {
-    "invertedpendulum": {
-        "action_noise": "truncated_normal",
-        "action_noise_scale": 0.2,
-        "total_env_steps": 20_000,
-        "random_steps": 500,
-        "epoch_steps": 250,
-        "updates_per_step": 10,
-        "target_entropy": -0.05,
-        "eta": 0.05,
-        "kl_target_nats": None,
-        "checkpoint_every_steps": 1_000,
-    },
-    "hopper": {
-        **_WALKER_NOISE,
-        "total_env_steps": 125_000,
-        "updates_per_step": 20,
-        "horizon_max": 15,
-        "horizon_epochs": (20, 150),
-        "target_entropy": -1.0,
-    },
-    "halfcheetah": {
-        **_WALKER_NOISE,
-        "total_env_steps": 400_000,
-        "updates_per_step": 40,
-        "target_entropy": -3.0,
-        "eta": 0.25,
-        "kl_target_nats": None,
-    },
-    "walker2d": {
-        **_WALKER_NOISE,
-        "total_env_steps": 300_000,
-        "updates_per_step": 20,
-        "target_entropy": -3.0,
-        "eta": 0.5,
-        "kl_target_nats": None,
-    },
-    "ant": {
-        **_WALKER_NOISE,
-        "total_env_steps": 300_000,
-        "updates_per_step": 20,
-        "horizon_max": 25,
-        "horizon_epochs": (20, 100),
-        "target_entropy": -4.0,
-    },
-    "humanoid": {
-        **_WALKER_NOISE,
-        "total_env_steps": 300_000,
-        "updates_per_step": 20,
-        "model_hidden": (400, 400, 400, 400),
-        "horizon_max": 25,
-        "horizon_epochs": (20, 300),
-        "target_entropy": -2.0,
-    },
-}
-
-
-def preset(env: str) -> Config:
-    """The settings of a task's family; the general defaults for a task without a preset."""
-    return Config().replace(env=env, **_PRESETS.get(task_family(env), {}))
-
-
 # smallest allowed values
 _AT_LEAST: dict[str, float] = {
     "num_envs": 1,
@@ -349,6 +276,8 @@ def validate(config: Config) -> None:
             fail(name, "between 0 and 1")
     if not 0 < config.model.holdout_fraction < 1:
         fail("holdout_fraction", "strictly between 0 and 1")
+    if config.run.seed >= 2**63:
+        fail("seed", "below 2**63")
     for name in ("model_hidden", "sac_hidden"):
         if not values[name] or min(values[name]) < 1:
             fail(name, "one or more layer widths of at least 1")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from rmbpo_fast import termination
-from rmbpo_fast.config import task_family
 from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.presets import task_family
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from rmbpo_fast.config import Config, preset
+from rmbpo_fast.config import Config
+from rmbpo_fast.presets import preset
 
 # A run in which every part works, on networks so small that it takes seconds.
 SMALL = {

@@ -9,8 +9,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [
     {"errors", "types", "seeding"},
     {"config", "storage", "metrics", "journal", "replay", "nets", "losses", "termination"},
-    {"checkpoint", "display", "learned_termination", "world_model", "sac", "tasks", "policy"},
-    {"adversary", "rollout", "vector_env"},
+    {"checkpoint", "display", "learned_termination", "world_model", "sac", "presets", "policy"},
+    {"adversary", "rollout", "tasks"},
+    {"vector_env"},
     {"envs"},
     {"evaluate", "agent"},
     {"run_files", "loop"},

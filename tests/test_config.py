@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from rmbpo_fast import config as config_module
-from rmbpo_fast.config import Config, ConfigError, from_json, preset, to_json, validate
+from rmbpo_fast.config import Config, ConfigError, from_json, to_json, validate
+from rmbpo_fast.presets import preset
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,7 @@ def test_flag_names_are_unique_and_documented():
         ({"horizon_epochs": (5, 5)}, "--horizon-epochs must be two growing epochs"),
         ({"horizon_min": 3}, "--horizon-max must be at least --horizon-min, 3, not 1"),
         ({"eta": 0.0, "kl_target_nats": 0.1}, "--eta must be greater than 0 where"),
+        ({"seed": 2**63}, "--seed must be below 2**63"),
         ({"adversary_dims": ()}, "--adversary-dims must be one or more dimensions"),
     ],
 )

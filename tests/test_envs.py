@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rmbpo_fast import termination
-from rmbpo_fast.config import preset
 from rmbpo_fast.envs import Envs, truncated_normal
 from rmbpo_fast.errors import ConfigError, EnvironmentFault
+from rmbpo_fast.presets import preset
 from rmbpo_fast.seeding import generator_for
 from rmbpo_fast.tasks import find_task
 from rmbpo_fast.vector_env import EnvPoolVector, StepResult

@@ -7,8 +7,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import toy
 from rmbpo_fast.adversary import Adversary
-from rmbpo_fast.config import RolloutConfig, preset
+from rmbpo_fast.config import RolloutConfig
 from rmbpo_fast.learned_termination import LearnedTermination
+from rmbpo_fast.presets import preset
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.rollout import horizon_at, imagine
 from rmbpo_fast.termination import never
