@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import dataclasses
 import io
-import sys
 from pathlib import Path
 
 import tyro
@@ -55,8 +54,3 @@ def parse(argv: list[str]) -> Config:
             flags = ", ".join("--" + name.replace("_", "-") for name in changed)
             raise ConfigError(f"--resume goes on with the run's own settings: can't change {flags}")
     return config
-
-
-def print_error(error: Exception) -> None:
-    """One line on stderr."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,5 +1,7 @@
 """What can go wrong and is the user's to mend; `main()` prints each as one line."""
 
+import sys
+
 
 class RmbpoError(Exception):
     """Base class: the message says what was expected and what came."""
@@ -19,3 +21,8 @@ class DivergedError(RmbpoError):
 
 class StorageError(RmbpoError):
     """A checkpoint, journal or policy file that is missing, damaged or of another kind."""
+
+
+def print_error(error: Exception) -> None:
+    """One line on stderr."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rmbpo_fast.config import TaskConfig, read_config
 from rmbpo_fast.envs import Envs
-from rmbpo_fast.errors import RmbpoError
+from rmbpo_fast.errors import RmbpoError, print_error
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.tasks import find_task
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
         torch.set_num_threads(1)
         returns = evaluate(policy.unit_action, config.task, arguments.episodes, arguments.seed)
     except (RmbpoError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     print(
         f"{policy.env_id}: return {returns.mean():.1f} +- {returns.std():.1f} "

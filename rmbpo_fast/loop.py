@@ -169,8 +169,9 @@ def train(
     def save() -> None:
         with metrics.watch.phase("checkpoint"):
             journal.sync()
-            write_policy(agent, config, run_dir)
+            # first: it refuses a diverged state, which must not become the policy either
             tree = {**state_tree(agent), "metrics": metrics.state_dict()}
+            write_policy(agent, config, run_dir)
             save_checkpoint(run_dir, progress.env_step, tree, config.run.keep_checkpoints)
 
     while progress.env_step < config.task.total_env_steps and stop.signal is None:

@@ -8,10 +8,10 @@ import torch
 from rich.console import Console
 
 from rmbpo_fast.agent import Agent, build
-from rmbpo_fast.cli import parse, print_error
+from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config
 from rmbpo_fast.display import Display
-from rmbpo_fast.errors import ConfigError, RmbpoError, StorageError
+from rmbpo_fast.errors import ConfigError, RmbpoError, StorageError, print_error
 from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.loop import StopRequest, train
