@@ -178,6 +178,8 @@ class RunConfig:
     """Real steps between checkpoints; SIGINT and SIGTERM save too."""
     keep_checkpoints: int = 2
     """Checkpoints kept; older ones go once a newer one has been read back."""
+    keep_policies: int = 10
+    """Policies of the last epochs kept in policies/, to see how steady their robustness is."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ _AT_LEAST: dict[str, float] = {
     "eval_episodes": 1,
     "checkpoint_every_steps": 1,
     "keep_checkpoints": 1,
+    "keep_policies": 0,
 }
 _POSITIVE = (
     "model_lr",

@@ -20,7 +20,7 @@ from rmbpo_fast.evaluate import evaluate
 from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.learned_termination import LearnedTermination
 from rmbpo_fast.metrics import Metrics
-from rmbpo_fast.policy import save_policy
+from rmbpo_fast.policy import FILE_NAME, epoch_file, epoch_files, save_policy
 from rmbpo_fast.replay import sample_mixed
 from rmbpo_fast.rollout import horizon_at, imagine
 from rmbpo_fast.seeding import seed_for
@@ -127,10 +127,20 @@ def act_and_store(agent: Agent, config: Config, journal: JournalWriter) -> None:
     agent.progress.env_step += len(rows)
 
 
-def write_policy(agent: Agent, config: Config, run_dir: Path) -> None:
-    """policy.safetensors, the policy as it is now."""
+def write_policy(agent: Agent, config: Config, file: Path) -> None:
+    """The policy as it is now."""
     task = find_task(config.task.env)
-    save_policy(run_dir, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
+    save_policy(file, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
+
+
+def keep_epoch_policy(agent: Agent, config: Config, run_dir: Path) -> None:
+    """Robustness swings from epoch to epoch, so the last epochs' policies stay for comparison."""
+    if config.run.keep_policies:
+        file = epoch_file(run_dir, agent.progress.env_step)
+        file.parent.mkdir(exist_ok=True)
+        write_policy(agent, config, file)
+        for old in epoch_files(run_dir)[: -config.run.keep_policies]:
+            old.unlink()
 
 
 def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> dict[str, Any]:
@@ -148,7 +158,8 @@ def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> 
             seed_for(config.run.seed, "eval", step),
         )
         metrics.add({"eval/return_mean": returns.mean(), "eval/return_std": returns.std()})
-        write_policy(agent, config, run_dir)
+        write_policy(agent, config, run_dir / FILE_NAME)
+        keep_epoch_policy(agent, config, run_dir)
     return metrics.flush(step, step // config.task.epoch_steps)
 
 
@@ -171,7 +182,7 @@ def train(
             journal.sync()
             # first: it refuses a diverged state, which must not become the policy either
             tree = {**state_tree(agent), "metrics": metrics.state_dict()}
-            write_policy(agent, config, run_dir)
+            write_policy(agent, config, run_dir / FILE_NAME)
             save_checkpoint(run_dir, progress.env_step, tree, config.run.keep_checkpoints)
 
     while progress.env_step < config.task.total_env_steps and stop.signal is None:

@@ -16,15 +16,25 @@ FORMAT = "rmbpo_fast policy 1"
 FILE_NAME = "policy.safetensors"
 
 
-def save_policy(run_dir: Path, actor: Actor, env_id: str, low: Tensor, high: Tensor) -> None:
-    """Writes policy.safetensors: the actor's layers and the action box [A]."""
+def epoch_file(run_dir: Path, env_step: int) -> Path:
+    """Where the policy of an epoch that ended at this real step is kept."""
+    return run_dir / "policies" / f"step-{env_step:09d}.safetensors"
+
+
+def epoch_files(run_dir: Path) -> list[Path]:
+    """The policies of a run's last epochs, oldest first."""
+    return sorted(run_dir.glob("policies/step-*.safetensors"))
+
+
+def save_policy(file: Path, actor: Actor, env_id: str, low: Tensor, high: Tensor) -> None:
+    """Writes a policy file: the actor's layers and the action box [A]."""
     layers = zip(actor.net.weights, actor.net.biases, strict=True)
     tensors = {"low": low.float(), "high": high.float()}
     for i, (weight, bias) in enumerate(layers):
         tensors[f"weight_{i}"] = weight.detach().cpu()
         tensors[f"bias_{i}"] = bias.detach().cpu()
     metadata = {"format": FORMAT, "env_id": env_id}
-    save_tensors_atomically(run_dir / FILE_NAME, tensors, metadata)
+    save_tensors_atomically(file, tensors, metadata)
 
 
 class Policy:

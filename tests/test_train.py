@@ -16,7 +16,7 @@ from rmbpo_fast.agent import build
 from rmbpo_fast.checkpoint import list_checkpoints, load_newest
 from rmbpo_fast.envs import Envs
 from rmbpo_fast.metrics import PHASES, Stopwatch
-from rmbpo_fast.policy import Policy
+from rmbpo_fast.policy import Policy, epoch_files
 from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.tasks import find_task
 from rmbpo_fast.types import Transition
@@ -409,3 +409,14 @@ def test_compiled_losses_are_the_eager_ones(small):
             found.append([loss, *(p.grad for p in module.parameters() if p.grad is not None)])
         for eager, compiled in zip(*found, strict=True):
             torch.testing.assert_close(compiled, eager)
+
+
+def test_the_last_epochs_policies_are_kept(small_flags, tmp_path):
+    run_dir = tmp_path / "run"
+    run(small_flags, run_dir, keep_policies=2)
+    files = epoch_files(run_dir)
+    assert [f.name for f in files] == ["step-000000150.safetensors", "step-000000200.safetensors"]
+    obs = np.ones(4)
+    last = Policy.load(run_dir)(obs)
+    assert np.array_equal(Policy.load(files[1])(obs), last)
+    assert not np.array_equal(Policy.load(files[0])(obs), last)
