@@ -53,6 +53,7 @@ class Envs:
         obs: [N, S] float32, where the next action is due.
         obs_size, action_size: S, A.
         low, high: [A] float64, the environment's action box.
+        vector: what steps them.
         episodes: finished since the caller last emptied the list.
     """
 
@@ -65,10 +66,10 @@ class Envs:
         seed: int,
         generator: torch.Generator,
     ) -> None:
-        self._env = make_vector_env(task, num_envs, seed)
-        self.obs_size = task.obs_size or self._env.obs_size
-        self.low = torch.from_numpy(self._env.low.astype(np.float64))
-        self.high = torch.from_numpy(self._env.high.astype(np.float64))
+        self.vector = make_vector_env(task, num_envs, seed)
+        self.obs_size = task.obs_size or self.vector.obs_size
+        self.low = torch.from_numpy(self.vector.low.astype(np.float64))
+        self.high = torch.from_numpy(self.vector.high.astype(np.float64))
         self.action_size = self.low.numel()
         self._noise, self._noise_scale = noise, noise_scale
         self._generator = generator
@@ -80,7 +81,7 @@ class Envs:
         self._reset(np.arange(num_envs))
 
     def _reset(self, indices: np.ndarray) -> None:
-        self.obs[indices] = self._observe(self._env.reset(indices))
+        self.obs[indices] = self._observe(self.vector.reset(indices))
         self._resets[indices] += 1
         self._returns[indices] = 0.0
         self._lengths[indices] = 0
@@ -115,14 +116,14 @@ class Envs:
         """
         clean = self.to_env_units(action)
         simulated = self._add_noise(clean)
-        result = self._env.step(simulated.numpy())
+        result = self.vector.step(simulated.numpy())
         if not np.isfinite(result.reward).all():
             raise EnvironmentFault("the environment returned a reward that is not finite")
         reward = result.reward.astype(np.float64)
         if self._noise == "uniform":
             # The control cost sees the clean action, the simulation the noisy one.
             cost = simulated.square().sum(-1) - clean.square().sum(-1)
-            reward = reward + self._env.control_cost_weight * cost.numpy()
+            reward = reward + self.vector.control_cost_weight * cost.numpy()
         transition = Transition(
             obs=self.obs.clone(),
             action=action.to(torch.float32),
@@ -142,7 +143,7 @@ class Envs:
         return transition
 
     def close(self) -> None:
-        self._env.close()
+        self.vector.close()
 
     def state_dict(self) -> dict[str, Any]:
         """Episodes begun so far. An episode in progress can't be restored and isn't kept."""

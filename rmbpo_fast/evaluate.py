@@ -1,85 +1,208 @@
-"""Deterministic returns of a policy. `python -m rmbpo_fast.evaluate RUN_DIR --episodes 10`."""
+"""Returns of policies in the nominal task and in distorted ones.
 
+python -m rmbpo_fast.evaluate RUN_DIR... --distort torso_mass=2.5:6.0:0.5 --episodes 10
+"""
+
+import csv
+import io
+import json
+import shlex
+import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from rmbpo_fast.config import TaskConfig, read_config
-from rmbpo_fast.envs import Envs
-from rmbpo_fast.errors import RmbpoError, print_error
-from rmbpo_fast.policy import Policy
-from rmbpo_fast.seeding import generator_for, seed_for
+from rmbpo_fast import __version__, figures
+from rmbpo_fast.errors import ConfigError, RmbpoError, print_error
+from rmbpo_fast.grids import Experiment, make_experiment, paper_experiments
+from rmbpo_fast.kernels.backend import choose_backend
+from rmbpo_fast.robustness import Store, Subject, as_json, check_worlds, load_subjects, play_all
+from rmbpo_fast.storage import write_text_atomically
 from rmbpo_fast.tasks import find_task
-
-
-def evaluate(
-    act: Callable[[Tensor], Tensor], config: TaskConfig, episodes: int, seed: int
-) -> np.ndarray:
-    """Undiscounted returns [episodes] of the policy `act` in the task, its action noise included.
-
-    All episodes are stepped together, one environment each, and only the first episode of each
-    counts: waiting for any `episodes` to end would favour short ones.
-
-    Args:
-        act: obs [N, S] -> action [N, A] in [-1, 1], on the CPU.
-        seed: of resets and noise; the same seed gives the same episodes.
-    """
-    envs = Envs(
-        find_task(config.env),
-        episodes,
-        config.action_noise,
-        config.action_noise_scale,
-        seed_for(seed, "eval resets") % 2**31,
-        generator_for(seed, "eval noise"),
-    )
-    first: dict[int, float] = {}
-    try:
-        while len(first) < episodes:
-            envs.step(act(envs.obs))
-            for episode in envs.episodes:
-                first.setdefault(episode.env, episode.episode_return)
-            envs.episodes.clear()
-    finally:
-        envs.close()
-    return np.array([first[i] for i in range(episodes)])
+from rmbpo_fast.video import write_video
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Return of a finished run's policy in its own task."""
+    """Returns of deterministic policies, in the nominal task or with its physics changed."""
 
-    run_dir: Annotated[Path, tyro.conf.Positional]
-    """Folder of the run."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Run folders, policy files, or quoted patterns such as 'runs/hopper/*/*'."""
+    distort: tuple[str, ...] = ()
+    """Changes to the physics: NAME=VALUE, NAME=V,V,..., or NAME=FIRST:LAST:STEP for one of them.
+    An unknown name lists those of the task."""
+    vs: str | None = None
+    """A second range, for a heat map against --distort's."""
+    grid: Literal["paper"] | None = None
+    """All of the paper's distortions of the task, one figure each."""
     episodes: int = 10
-    """Episodes, stepped together."""
+    """Episodes of each policy at each value, stepped together (the paper takes 30)."""
     seed: int = 0
-    """Seed of resets and action noise."""
+    """Seed of resets and action noise, the same for every policy and value."""
+    statistic: Literal["mean", "iqm"] = "mean"
+    """What stands for a group of policies: mean, or interquartile mean."""
+    out: Path | None = None
+    """Folder for figures and results; evaluations/<task> if unset."""
+    video: bool = False
+    """Also film an episode of the first policy, nominal and distorted side by side."""
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)  # an ordinary exit: what was made for this process is cleaned up
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _write_csv(path: Path, results: dict[str, Any]) -> None:
+    """A row per world and policy."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    names = [axis["name"] for axis in results["axes"]]
+    measures = ["episodes", "return_mean", "return_std", "return_min", "return_max"]
+    writer.writerow(["group", "run", "seed", *names, *results["fixed"], *measures])
+    for world in results["worlds"]:
+        for policy, returns in zip(results["policies"], world["returns"], strict=True):
+            r = np.array(returns)
+            places = [*world["at"], *results["fixed"].values()]
+            measured = [len(r), r.mean(), r.std(), r.min(), r.max()]
+            writer.writerow([policy["group"], policy["run"], policy["seed"], *places, *measured])
+    write_text_atomically(path, text.getvalue())
+
+
+def _print_table(console: Console, results: dict[str, Any]) -> None:
+    """A line per world: each group's return and its interval."""
+    groups = [g["group"] for g in results["worlds"][0]["groups"]]
+    table = Table(box=None, padding=(0, 1))
+    for axis in results["axes"]:
+        table.add_column(axis["name"], justify="right")
+    for group in groups:
+        table.add_column(group, justify="right")
+    for world in results["worlds"]:
+        cells = [f"{value:g}" for value in world["at"]]
+        for g in world["groups"]:
+            spread = "" if g["low"] is None else f" [{g['low']:.0f}, {g['high']:.0f}]"
+            cells.append(f"{g['value']:.1f}{spread}")
+        table.add_row(*cells)
+    console.print(table, markup=False)
+
+
+def _print_nominal(subjects: list[Subject], returns: np.ndarray) -> None:
+    for subject, r in zip(subjects, returns, strict=True):
+        where = "" if len(subjects) == 1 else f", {subject.name}"
+        print(
+            f"{subject.policy.env_id}{where}: return {r.mean():.1f} +- {r.std():.1f} "
+            f"over {len(r)} episodes (min {r.min():.1f}, max {r.max():.1f})"
+        )
+
+
+def run_experiment(
+    subjects: list[Subject], experiment: Experiment, arguments: Arguments, out: Path, command: str
+) -> None:
+    """Plays what isn't known yet, writes results and figure, prints the table."""
+    console = Console()
+    folder = out / experiment.slug()
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / "episodes.jsonl")
+    total = len(list(experiment.worlds())) * len(subjects)
+    known = 0
+    with _progress(console) as bar:
+        task = bar.add_task(experiment.slug(), total=total)
+
+        def progress(was_known: bool) -> None:
+            nonlocal known
+            known += was_known
+            bar.advance(task)
+
+        returns = play_all(
+            subjects, experiment, arguments.episodes, arguments.seed, store, progress
+        )
+    results = {
+        "command": command,
+        "versions": {
+            "rmbpo_fast": __version__,
+            **{name: metadata.version(name) for name in ("envpool", "mujoco", "numpy")},
+        },
+        "machine": choose_backend("reference", torch.device("cpu")),
+        "episodes": arguments.episodes,
+        "seed": arguments.seed,
+        **as_json(subjects, experiment, returns, arguments.statistic),
+    }
+    write_text_atomically(folder / "results.json", json.dumps(results, indent=1) + "\n")
+    _write_csv(folder / "results.csv", results)
+    drawn = {1: figures.robustness_curve, 2: figures.heat_map}.get(len(experiment.axes))
+    if drawn is not None:
+        figures.save(drawn(results), folder / "figure")
+        _print_table(console, results)
+    else:
+        _print_nominal(subjects, returns[0])
+    again = f" ({known} of {total} were known)" if known else ""
+    print(f"{folder}: results.csv, results.json{', figure.png, figure.pdf' * bool(drawn)}{again}")
+
+
+def run(arguments: Arguments, command: str) -> None:
+    """The whole command. Raises RmbpoError where it can't be done."""
+    if not arguments.runs:
+        raise ConfigError("expected at least one run folder")
+    if arguments.episodes < 1:
+        raise ConfigError(f"--episodes must be at least 1, not {arguments.episodes}")
+    if arguments.grid and (arguments.distort or arguments.vs):
+        raise ConfigError("--grid takes the distortions itself: leave --distort and --vs out")
+    subjects = load_subjects(arguments.runs)
+    env = subjects[0].config.task.env
+    if arguments.grid:
+        experiments = paper_experiments(env)
+    else:
+        experiments = [make_experiment(arguments.distort, arguments.vs)]
+    check_worlds(subjects, experiments)
+    out = arguments.out or Path("evaluations", find_task(env).name)
+    if arguments.video:
+        fixed = experiments[0].fixed
+        if arguments.grid or experiments[0].axes or not fixed:
+            raise ConfigError("--video films one world: give --distort single values only")
+        film = out / experiments[0].slug() / "video.mp4"
+        write_video(subjects[0], fixed, arguments.seed, film)
+        print(f"{film}: nominal and distorted, side by side")
+    for experiment in experiments:
+        run_experiment(subjects, experiment, arguments, out, command)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command. Returns the exit status."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m rmbpo_fast.evaluate")
+    """The command. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
+    words = sys.argv[1:] if argv is None else argv
+    arguments = tyro.cli(Arguments, args=words, prog="python -m rmbpo_fast.evaluate")
+    torch.set_num_threads(1)  # a batch of ten rows: a second thread costs more than it brings
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
-        if arguments.episodes < 1:
-            raise RmbpoError(f"--episodes must be at least 1, not {arguments.episodes}")
-        policy = Policy.load(arguments.run_dir)
-        config = read_config(arguments.run_dir)
-        torch.set_num_threads(1)
-        returns = evaluate(policy.unit_action, config.task, arguments.episodes, arguments.seed)
+        run(arguments, shlex.join(["python", "-m", "rmbpo_fast.evaluate", *words]))
+    except ConfigError as error:
+        print_error(error)
+        return 2
     except (RmbpoError, OSError) as error:
         print_error(error)
         return 1
-    print(
-        f"{policy.env_id}: return {returns.mean():.1f} +- {returns.std():.1f} "
-        f"over {len(returns)} episodes (min {returns.min():.1f}, max {returns.max():.1f})"
-    )
+    except KeyboardInterrupt:
+        print("stopped; values played so far are kept, the same command goes on", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
 
 

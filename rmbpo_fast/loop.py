@@ -15,8 +15,8 @@ from rmbpo_fast.agent import Agent, check_finite, imagined_capacity, state_tree
 from rmbpo_fast.checkpoint import list_checkpoints, save_checkpoint, step_of
 from rmbpo_fast.config import Config
 from rmbpo_fast.display import Display
+from rmbpo_fast.episodes import play
 from rmbpo_fast.errors import DivergedError
-from rmbpo_fast.evaluate import evaluate
 from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.learned_termination import LearnedTermination
 from rmbpo_fast.metrics import Metrics
@@ -151,7 +151,7 @@ def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> 
     if bad := [n for n, v in metrics.averages().items() if not math.isfinite(v)]:
         raise DivergedError(f"not finite at step {step}: {', '.join(bad)}")
     with metrics.watch.phase("eval"):
-        returns = evaluate(
+        returns = play(
             lambda obs: agent.sac.act_deterministic(obs.to(device)).cpu(),
             config.task,
             config.run.eval_episodes,

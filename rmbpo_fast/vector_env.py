@@ -62,7 +62,13 @@ def _box(space: Any, what: str, env_id: str) -> gymnasium.spaces.Box:
 
 
 class EnvPoolVector:
-    """EnvPool's threads; each environment has its own seeded stream of resets."""
+    """EnvPool's threads; each environment has its own seeded stream of resets.
+
+    Attributes:
+        shown: observations and info as EnvPool gave them last.
+    """
+
+    shown: tuple[np.ndarray, dict[str, Any]]
 
     def __init__(self, task: Task, num_envs: int, seed: int) -> None:
         self._pool = envpool.make_gymnasium(
@@ -78,11 +84,12 @@ class EnvPoolVector:
         self.control_cost_weight = float(getattr(config, "ctrl_cost_weight", 0.0))
 
     def reset(self, indices: np.ndarray) -> np.ndarray:
-        obs, _ = self._pool.reset(indices.astype(np.int32))
-        return obs
+        self.shown = self._pool.reset(indices.astype(np.int32))
+        return self.shown[0]
 
     def step(self, actions: np.ndarray) -> StepResult:
-        obs, reward, terminated, truncated, _ = self._pool.step(actions)
+        obs, reward, terminated, truncated, info = self._pool.step(actions)
+        self.shown = obs, info
         return StepResult(obs, reward, terminated, truncated)
 
     def close(self) -> None:

@@ -11,12 +11,12 @@ LEVELS = [
     {"config", "storage", "metrics", "journal", "replay", "nets", "losses", "termination"},
     {"checkpoint", "display", "learned_termination", "world_model", "sac", "presets", "policy"},
     {"adversary", "rollout", "tasks"},
-    {"vector_env"},
-    {"envs"},
-    {"evaluate", "agent"},
-    {"run_files", "loop"},
-    {"cli"},
-    {"train"},
+    {"vector_env", "distortion", "grids"},
+    {"envs", "dimensions"},
+    {"episodes", "agent", "figures"},
+    {"run_files", "loop", "robustness", "analysis"},
+    {"cli", "video"},
+    {"train", "evaluate", "analyze"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 

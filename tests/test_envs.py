@@ -159,7 +159,7 @@ def test_control_cost_sees_the_clean_action():
     for scale in (0.0, 0.5):
         envs = _envs("hopper", noise="uniform", scale=scale)
         raw = []
-        inner = envs._env
+        inner = envs.vector
         original = inner.step
 
         def spy(actions, original=original, raw=raw):

@@ -15,6 +15,7 @@ from rmbpo_fast import loop, train
 from rmbpo_fast.agent import build
 from rmbpo_fast.checkpoint import list_checkpoints, load_newest
 from rmbpo_fast.envs import Envs
+from rmbpo_fast.episodes import play
 from rmbpo_fast.metrics import PHASES, Stopwatch
 from rmbpo_fast.policy import Policy, epoch_files
 from rmbpo_fast.seeding import generator_for, seed_for
@@ -172,7 +173,7 @@ def test_policy_in_three_lines(finished):
 def test_evaluate_command_prints_what_evaluate_returns(finished, small, capsys):
     assert evaluate_module.main([str(finished), "--episodes", "5", "--seed", "3"]) == 0
     policy = Policy.load(finished)
-    returns = evaluate_module.evaluate(policy.unit_action, small.task, 5, 3)
+    returns = play(policy.unit_action, small.task, 5, 3)
     expected = f"return {returns.mean():.1f} +- {returns.std():.1f} over 5 episodes"
     assert expected in capsys.readouterr().out
 
@@ -188,9 +189,7 @@ def test_evaluate_command_refuses_what_is_no_run(finished, capsys, tmp_path):
 
 def test_evaluation_is_repeatable(finished, small):
     policy = Policy.load(finished)
-    first, again, other = (
-        evaluate_module.evaluate(policy.unit_action, small.task, 6, seed) for seed in (1, 1, 2)
-    )
+    first, again, other = (play(policy.unit_action, small.task, 6, seed) for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()
     assert len(first) == 6
@@ -202,7 +201,7 @@ def test_evaluation_counts_the_first_episode_of_each_environment(small):
     def push(obs):
         return torch.full((len(obs), 1), 0.3)
 
-    returns = evaluate_module.evaluate(push, small.task, 8, 0)
+    returns = play(push, small.task, 8, 0)
     envs = Envs(
         find_task("inverted_pendulum"),
         8,

@@ -1,0 +1,223 @@
+"""What a trained run believes, held against its policy's own real episodes.
+
+What g_psi does to the world is the paper's third experiment: where it moves the prediction, what
+that costs in KL, and how far it brings V down.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmbpo_fast.agent import Agent, build, load_tree_into
+from rmbpo_fast.checkpoint import load_newest, step_of
+from rmbpo_fast.config import Config, TaskConfig, read_config
+from rmbpo_fast.episodes import evaluation_envs
+from rmbpo_fast.errors import StorageError
+from rmbpo_fast.seeding import generator_for
+from rmbpo_fast.tasks import find_task
+
+_MOST_ROWS = 2_000  # states on which V's drop is estimated
+# Returns-to-go of an episode cut by the time limit miss their tail; below this share it's let go.
+_TAIL = 0.01
+
+
+@dataclass(frozen=True)
+class Played:
+    """Real episodes one after the other, T steps in all.
+
+    Attributes:
+        obs, next_obs: [T, S]. action: [T, A], in [-1, 1]. reward: [T].
+        return_to_go: [T] discounted sum of the rewards from this step on; NaN where the time
+            limit cut off too much of it.
+        returns: [episodes] undiscounted.
+    """
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    return_to_go: Tensor
+    returns: np.ndarray
+
+
+def load_run(run_dir: Path) -> tuple[Agent, Config, int]:
+    """A run's networks as of its newest checkpoint, on the CPU, and that checkpoint's step.
+
+    Raises:
+        StorageError: no run, no checkpoint, or a damaged one.
+    """
+    config = read_config(run_dir)
+    newest = load_newest(run_dir, accept_older=False)
+    if newest is None:
+        raise StorageError(f"{run_dir}: no checkpoint yet, so there is nothing to analyse")
+    folder, tree = newest
+    agent = build(config, find_task(config.task.env), torch.device("cpu"))
+    agent.envs.close()
+    try:
+        load_tree_into(agent, tree, torch.zeros(0, agent.real.width))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise StorageError(f"{folder}: does not fit this run ({error!r})") from error
+    return agent, config, step_of(folder)
+
+
+def play_episodes(
+    act: Callable[[Tensor], Tensor], config: TaskConfig, episodes: int, seed: int, gamma: float
+) -> Played:
+    """The first episode of each of `episodes` environments, action noise included."""
+    envs = evaluation_envs(config, episodes, seed)
+    steps, playing = [], torch.ones(episodes, dtype=torch.bool)
+    lengths, cut = torch.zeros(episodes, dtype=torch.int64), torch.zeros(episodes).bool()
+    try:
+        while playing.any():
+            step = envs.step(act(envs.obs))
+            steps.append(step)
+            lengths += playing
+            for episode in envs.episodes:
+                if playing[episode.env]:
+                    playing[episode.env] = False
+                    cut[episode.env] = not step.terminated[episode.env]
+            envs.episodes.clear()
+    finally:
+        envs.close()
+    reward = torch.stack([step.reward for step in steps]).double()  # [longest, episodes]
+    inside = torch.arange(len(steps))[:, None] < lengths  # [longest, episodes]
+    reward = torch.where(inside, reward, 0.0)
+    to_go = torch.zeros_like(reward)
+    after = torch.zeros(episodes, dtype=torch.float64)
+    for t in reversed(range(len(steps))):
+        after = reward[t] + gamma * after
+        to_go[t] = after
+    left = lengths - torch.arange(len(steps))[:, None]
+    missing = cut & (torch.tensor(gamma) ** left > _TAIL)
+    to_go[missing] = torch.nan
+
+    def flat(name: str) -> Tensor:
+        return torch.stack([getattr(step, name) for step in steps])[inside]
+
+    return Played(
+        flat("obs"),
+        flat("action"),
+        flat("reward"),
+        flat("next_obs"),
+        to_go[inside].float(),
+        reward.sum(0).numpy(),
+    )
+
+
+def _elite_inputs(agent: Agent, obs: Tensor, action: Tensor) -> Tensor:
+    """[E', B, S + A]: every elite looks at every row."""
+    elites = len(agent.world_model.elites)
+    return agent.world_model.inputs(obs, action).expand(elites, -1, -1)
+
+
+@torch.no_grad()
+def model_error(agent: Agent, played: Played) -> dict[str, np.ndarray]:
+    """How p_theta's elites predict real steps, per dimension [D].
+
+    Returns:
+        rmse: in the dimension's unit.
+        rmse_share: the same in units of the real change's std.
+        z_rms: error in units of p's own std; 1 is a calibrated model, above 1 an overconfident.
+    """
+    targets = torch.cat([played.next_obs - played.obs, played.reward[:, None]], dim=-1)
+    inputs = _elite_inputs(agent, played.obs, played.action)
+    mean, logvar = agent.world_model.predict(inputs, agent.world_model.elites)
+    error = mean - targets
+    rmse = error.square().mean(dim=(0, 1)).sqrt()
+    # a reward that is always 1 has no spread to measure an error by
+    spread = targets.std(dim=0)
+    share = torch.where(spread > 1e-8, rmse / spread, torch.nan)
+    z = (error * torch.exp(-0.5 * logvar)).square().mean(dim=(0, 1)).sqrt()
+    return {"rmse": rmse.numpy(), "rmse_share": share.numpy(), "z_rms": z.numpy()}
+
+
+@torch.no_grad()
+def q_gap(agent: Agent, played: Played) -> dict[str, float]:
+    """Q at the real steps against the discounted return that followed.
+
+    Q holds SAC's entropy bonus, which a return doesn't; `entropy_bonus` is what the bonus would
+    add in the long run, alpha * H / (1 - gamma).
+    """
+    sac = agent.sac
+    usable = torch.isfinite(played.return_to_go)
+    obs, action = played.obs[usable], played.action[usable]
+    truth = played.return_to_go[usable]
+    q = sac.critic(obs, action).min(dim=0).values
+    noise = sac.draw_noise(obs.shape[:-1], generator_for(0, "analysis entropy"))
+    entropy = -sac.sample(obs, noise)[1].mean()
+    gap, mean = float((q - truth).mean()), float(truth.mean())
+    return {
+        "states": float(len(truth)),
+        "q_mean": float(q.mean()),
+        "return_mean": mean,
+        "gap": gap,
+        "gap_share": gap / abs(mean) if mean else float("nan"),
+        "entropy_bonus": float(sac.log_temperature.exp() * entropy / (1.0 - sac.config.gamma)),
+    }
+
+
+@torch.no_grad()
+def adversary_effect(agent: Agent, played: Played, seed: int, ablate: bool) -> dict[str, Any]:
+    """What g_psi changes against p_theta on the policy's own real states.
+
+    Args:
+        ablate: also V's drop with g in one dimension only, and with g in all but one.
+    Returns:
+        Per dimension [D]: shift_mean, shift_p10, shift_p90 (mean shift m in units of p's std,
+        over states and elites), logvar_change, kl_nats; with `ablate` drop_only and drop_without.
+        Scalars: kl_nats in all, value_drop with its standard error over states, value_std under
+        p and value_mean.
+    Raises:
+        ValueError: the run has no adversary.
+    """
+    adversary, world_model = agent.adversary, agent.world_model
+    if adversary is None:
+        raise ValueError("expected a run with an adversary, found plain MBPO")
+    stream = generator_for(seed, "analysis")
+    rows = torch.randperm(len(played.obs), generator=stream)[:_MOST_ROWS]
+    obs, action = played.obs[rows], played.action[rows]
+    elites = world_model.elites
+    inputs = _elite_inputs(agent, obs, action)
+    mean_p, logvar_p = world_model.predict(inputs, elites)
+    mean_g, logvar_g = adversary.around(world_model, inputs, mean_p, logvar_p, elites)
+    shift = (mean_g - mean_p) * torch.exp(-0.5 * logvar_p)  # [E', B, D]
+    change = logvar_g - logvar_p
+    kl = 0.5 * (change.exp() - change - 1.0 + shift.square())
+    eps = torch.randn(mean_p.shape, generator=stream)
+    noise = agent.sac.draw_noise(mean_p.shape[:-1], stream)
+    sample_p = mean_p + torch.exp(0.5 * logvar_p) * eps
+    sample_g = mean_g + torch.exp(0.5 * logvar_g) * eps
+    everywhere = obs.expand(len(elites), -1, -1)
+
+    def value(sample: Tensor) -> Tensor:
+        return agent.game.target(everywhere, sample, noise)
+
+    value_p = value(sample_p)
+    drop = (value_p - value(sample_g)).mean(dim=0)  # [B]
+    other = value(mean_p + torch.exp(0.5 * logvar_p) * eps.roll(1, dims=1))
+    low, high = np.quantile(shift.flatten(0, 1).numpy(), [0.1, 0.9], axis=0)
+    found: dict[str, Any] = {
+        "shift_mean": shift.mean(dim=(0, 1)).numpy(),
+        "shift_p10": low,
+        "shift_p90": high,
+        "logvar_change": change.mean(dim=(0, 1)).numpy(),
+        "kl_per_dimension": kl.mean(dim=(0, 1)).numpy(),
+        "kl_nats": float(kl.sum(-1).mean()),
+        "value_drop": float(drop.mean()),
+        "value_drop_error": float(drop.std() / len(drop) ** 0.5),
+        "value_std": float((0.5 * (value_p - other).square()).mean().sqrt()),
+        "value_mean": float(value_p.mean()),
+    }
+    if ablate:
+        only, without = [], []
+        for d in range(sample_p.shape[-1]):
+            this = torch.arange(sample_p.shape[-1]) == d
+            only.append(float((value_p - value(torch.where(this, sample_g, sample_p))).mean()))
+            without.append(float((value_p - value(torch.where(this, sample_p, sample_g))).mean()))
+        found.update(drop_only=np.array(only), drop_without=np.array(without))
+    return found

@@ -1,0 +1,176 @@
+"""The pictures of the evaluation, as PNG and PDF. They draw results; they compute none."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rmbpo_fast.dimensions import Dimension
+from rmbpo_fast.distortion import label
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+_MARKERS = "osD^vP*X"
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Writes stem.png and stem.pdf."""
+    files = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
+    for file in files:
+        figure.savefig(file, dpi=150)
+    return files
+
+
+def _names(policies: list[dict[str, Any]]) -> dict[str, str]:
+    """Legend text per group: its name and number of policies."""
+    counts: dict[str, int] = {}
+    for policy in policies:
+        counts[policy["group"]] = counts.get(policy["group"], 0) + 1
+    return {g: f"{g} ({n} {'policy' if n == 1 else 'policies'})" for g, n in counts.items()}
+
+
+def _value_label(statistic: str) -> str:
+    return "return, mean" if statistic == "mean" else "return, interquartile mean"
+
+
+def _title(results: dict[str, Any]) -> str:
+    fixed = ", ".join(f"{name} = {value:g}" for name, value in results["fixed"].items())
+    return results["env_id"] + (f", {fixed}" if fixed else "")
+
+
+def robustness_curve(results: dict[str, Any]) -> Figure:
+    """Return of each group against one distortion, with intervals over its policies.
+
+    Args:
+        results: `robustness.as_json` of an experiment with one axis.
+    """
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axis = results["axes"][0]
+    x = [world["at"][0] for world in results["worlds"]]
+    banded = False
+    for i, (group, text) in enumerate(_names(results["policies"]).items()):
+        rows = [
+            next(g for g in world["groups"] if g["group"] == group) for world in results["worlds"]
+        ]
+        colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[i % len(_MARKERS)]
+        values = [row["value"] for row in rows]
+        axes.plot(x, values, label=text, color=colour, marker=marker, markersize=4)
+        if rows[0]["low"] is not None:
+            banded = True
+            low, high = [row["low"] for row in rows], [row["high"] for row in rows]
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    if axis["nominal"] is not None:
+        axes.axvline(axis["nominal"], color="0.4", linestyle=":", linewidth=1.2, label="nominal")
+    axes.set_xlabel(label(axis["name"]))
+    axes.set_ylabel(_value_label(results["statistic"]) + (" and 95 % interval" if banded else ""))
+    axes.set_title(_title(results))
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def heat_map(results: dict[str, Any]) -> Figure:
+    """Return over two distortions, a panel for each group, all on one colour scale.
+
+    Args:
+        results: `robustness.as_json` of an experiment with two axes.
+    """
+    across, down = results["axes"]
+    names = _names(results["policies"])
+    grids = {
+        group: np.array(
+            [
+                next(g for g in world["groups"] if g["group"] == group)["value"]
+                for world in results["worlds"]
+            ]
+        ).reshape(len(across["values"]), len(down["values"]))
+        for group in names
+    }
+    low = min(0.0, *(float(grid.min()) for grid in grids.values()))
+    high = max(float(grid.max()) for grid in grids.values())
+    columns = min(len(grids), 3)
+    rows = -(-len(grids) // columns)
+    figure = Figure(figsize=(1.4 + 3.6 * columns, 0.6 + 3.2 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat[len(grids) :]:
+        panel.set_visible(False)
+    for panel, (group, grid) in zip(panels.flat, grids.items(), strict=False):
+        image = panel.imshow(
+            grid.T, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis"
+        )
+        _ticks(panel, across, down)
+        panel.set_title(names[group], fontsize="medium")
+    for panel in panels[:, 0]:
+        panel.set_ylabel(label(down["name"]))
+    figure.supxlabel(label(across["name"]), fontsize="medium")
+    figure.colorbar(image, ax=panels, label=_value_label(results["statistic"]))
+    figure.suptitle(f"{_title(results)} (dotted: nominal)")
+    return figure
+
+
+def _ticks(panel: Axes, across: dict[str, Any], down: dict[str, Any]) -> None:
+    """Values at the cells, at most eight each way; dotted lines where the nominal values lie."""
+    for axis, values, line in (
+        (across, np.array(across["values"]), panel.axvline),
+        (down, np.array(down["values"]), panel.axhline),
+    ):
+        step = -(-len(values) // 8)
+        places = np.arange(len(values))
+        (panel.set_xticks if axis is across else panel.set_yticks)(
+            places[::step], [f"{value:g}" for value in values[::step]]
+        )
+        nominal = axis["nominal"]
+        if nominal is not None and values.min() <= nominal <= values.max():
+            order = np.argsort(values)
+            line(
+                np.interp(nominal, values[order], places[order]),
+                color="white",
+                linestyle=":",
+                linewidth=1.2,
+            )
+
+
+def adversary_picture(results: dict[str, Any]) -> Figure:
+    """g_psi against p_theta, a row per predicted number: shift, KL, and (ablated) V's drop.
+
+    Args:
+        results: content of analyze's analysis.json.
+    """
+    names = [str(Dimension(**d)) for d in results["dimensions"]]
+    rows = np.arange(len(names))
+    panels = ["shift", "kl", *(["drop"] if "drop_only" in results else [])]
+    figure = Figure(
+        figsize=(3.2 + 2.9 * len(panels), 1.6 + 0.28 * len(names)), layout="constrained"
+    )
+    axes = figure.subplots(1, len(panels), sharey=True)
+    mean = np.array(results["shift_mean"])
+    low, high = (np.array(results[f"shift_{q}"]) for q in ("p10", "p90"))
+    axes[0].barh(rows, mean, color=[COLOURS[1] if m < 0 else COLOURS[0] for m in mean])
+    axes[0].hlines(rows, low, high, color="0.25", linewidth=1)
+    reach = 1.08 * max(np.abs([mean, low, high]).max(), 1e-6)
+    axes[0].set_xlim(-reach, reach)
+    axes[0].axvline(0.0, color="0.4", linewidth=0.8)
+    axes[0].set_xlabel("shift of the mean (std of p)\nline: 80 % of the states")
+    axes[1].barh(rows, results["kl_per_dimension"], color=COLOURS[2])
+    axes[1].set_xlabel("KL(g || p) per step (nats)")
+    if "drop" in panels:
+        axes[2].barh(rows, results["drop_only"], color=COLOURS[3])
+        axes[2].axvline(0.0, color="0.4", linewidth=0.8)
+        axes[2].set_xlabel("drop of V(s')\nwith g in this one only")
+    axes[0].set_yticks(rows, names)
+    axes[0].invert_yaxis()
+    for panel in axes:
+        panel.grid(axis="x", alpha=0.3)
+        panel.set_axisbelow(True)
+        panel.locator_params(axis="x", nbins=5)
+    figure.suptitle(
+        f"How g makes {results['env_id']} harder ({results['group']})\n"
+        f"{results['kl_nats']:.4f} nats a step take V from {results['value_mean']:.1f} down by "
+        f"{results['value_drop']:.2f}",
+        fontsize="medium",
+    )
+    return figure
