@@ -15,8 +15,8 @@ LEVELS = [
     {"envs", "dimensions"},
     {"episodes", "agent", "figures"},
     {"run_files", "loop", "robustness", "analysis"},
-    {"cli", "video"},
-    {"train", "evaluate", "analyze"},
+    {"cli", "video", "report_figures"},
+    {"train", "evaluate", "analyze", "report"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 

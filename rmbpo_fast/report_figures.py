@@ -1,0 +1,171 @@
+"""The report's interactive pictures, drawn with Plotly. They draw results; they compute none."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from rmbpo_fast.dimensions import Dimension
+from rmbpo_fast.distortion import label
+from rmbpo_fast.figures import COLOURS
+from rmbpo_fast.metrics import PHASES
+
+# Plotly's own colours for the eight phases: more than the palette of groups has to spare
+_PHASE_COLOURS = dict(zip(PHASES, COLOURS, strict=True))
+
+
+def _layout(figure: go.Figure, x: str, y: str, height: int = 420) -> go.Figure:
+    """Legends go below, so that a phone's width is left to the picture."""
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        margin={"l": 10, "r": 10, "t": 30, "b": 10},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.22, "x": 0, "traceorder": "normal"},
+        hovermode="closest",
+    )
+    figure.update_xaxes(title=x, automargin=True)
+    figure.update_yaxes(title=y, automargin=True)
+    return figure
+
+
+def _fade(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.15)"
+
+
+def _band(figure: go.Figure, x: list[float], low: list[float], high: list[float], at: str) -> None:
+    figure.add_scatter(
+        x=[*x, *reversed(x)],
+        y=[*high, *reversed(low)],
+        fill="toself",
+        fillcolor=_fade(at),
+        line={"width": 0},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def learning_curves(runs: list[dict[str, Any]], colours: dict[str, str]) -> go.Figure:
+    """Deterministic return per epoch, a line for each run, a colour for each group.
+
+    Args:
+        runs: group, seed, name and metrics (column -> list of cells) of each.
+    """
+    figure = go.Figure()
+    seen = set()
+    for run in runs:
+        steps, returns = run["metrics"]["env_step"], run["metrics"]["eval/return_mean"]
+        figure.add_scatter(
+            x=steps,
+            y=returns,
+            mode="lines+markers",
+            marker={"size": 4},
+            line={"color": colours[run["group"]], "width": 1.5},
+            name=run["group"],
+            legendgroup=run["group"],
+            showlegend=run["group"] not in seen,
+            hovertemplate="step %{x}<br>return %{y:.1f}<extra>" + run["name"] + "</extra>",
+        )
+        seen.add(run["group"])
+    return _layout(figure, "real steps", "return, mean over episodes")
+
+
+def robustness(results: dict[str, Any], colours: dict[str, str]) -> go.Figure:
+    """An experiment of the evaluation: a curve over one distortion, or heat maps over two."""
+    groups = [row["group"] for row in results["worlds"][0]["groups"]]
+    rows = {
+        g: [next(r for r in w["groups"] if r["group"] == g) for w in results["worlds"]]
+        for g in groups
+    }
+    first, *rest = results["axes"]
+    if rest:
+        return _heat_maps(results, rows)
+    figure = go.Figure()
+    x = [world["at"][0] for world in results["worlds"]]
+    for i, group in enumerate(groups):
+        colour = colours.get(group, COLOURS[i % len(COLOURS)])
+        if rows[group][0]["low"] is not None:
+            low, high = ([r[end] for r in rows[group]] for end in ("low", "high"))
+            _band(figure, x, low, high, colour)
+        name = f"{group} ({rows[group][0]['policies']})"
+        values = [r["value"] for r in rows[group]]
+        figure.add_scatter(x=x, y=values, mode="lines+markers", name=name, line={"color": colour})
+    if first["nominal"] is not None:
+        figure.add_vline(x=first["nominal"], line_dash="dot", annotation_text="nominal")
+    figure.update_yaxes(rangemode="tozero")
+    return _layout(figure, label(first["name"]), f"return, {results['statistic']} over policies")
+
+
+def _heat_maps(results: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> go.Figure:
+    across, down = results["axes"]
+    size = len(down["values"])
+    figure = make_subplots(
+        rows=len(rows), cols=1, subplot_titles=list(rows), vertical_spacing=0.25 / len(rows)
+    )
+    for i, cells in enumerate(rows.values()):
+        values = [cell["value"] for cell in cells]
+        columns = [values[k : k + size] for k in range(0, len(values), size)]
+        figure.add_heatmap(
+            x=across["values"],
+            y=down["values"],
+            z=list(zip(*columns, strict=True)),
+            coloraxis="coloraxis",
+            row=i + 1,
+            col=1,
+        )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(type="category")
+    figure.update_layout(coloraxis={"colorscale": "Viridis", "colorbar": {"title": "return"}})
+    height = 120 + 300 * len(rows)
+    return _layout(figure, label(across["name"]), label(down["name"]), height)
+
+
+def adversary(analysis: dict[str, Any]) -> go.Figure:
+    """Per predicted number: g's mean shift, and the KL that it costs."""
+    names = [str(Dimension(**d)) for d in analysis["dimensions"]]
+    figure = make_subplots(rows=2, cols=1, vertical_spacing=0.2)
+    mean = analysis["shift_mean"]
+    figure.add_bar(
+        y=names,
+        x=mean,
+        orientation="h",
+        marker_color=[COLOURS[1] if m < 0 else COLOURS[0] for m in mean],
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [h - m for h, m in zip(analysis["shift_p90"], mean, strict=True)],
+            "arrayminus": [m - lo for lo, m in zip(analysis["shift_p10"], mean, strict=True)],
+            "thickness": 1,
+            "width": 2,
+        },
+        row=1,
+        col=1,
+    )
+    kl = analysis["kl_per_dimension"]
+    figure.add_bar(y=names, x=kl, orientation="h", marker_color=COLOURS[2], row=2, col=1)
+    _layout(figure, "", "", 220 + 44 * len(names))
+    figure.update_layout(showlegend=False)
+    shift = "shift of the mean (std of p)<br>line: 80 % of the states"
+    figure.update_xaxes(title=shift, row=1, col=1)
+    figure.update_xaxes(title="KL(g || p) per step (nats)", row=2, col=1)
+    figure.update_xaxes(tickformat="~g", nticks=5)
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 10})
+    return figure
+
+
+def phase_times(runs: list[dict[str, Any]]) -> go.Figure:
+    """Seconds per phase of each run, stacked: together its time of training."""
+    figure = go.Figure()
+    for phase in PHASES:
+        figure.add_bar(
+            y=[run["name"] for run in runs],
+            x=[sum(run["metrics"][f"time/{phase}_s"]) for run in runs],
+            orientation="h",
+            name=phase,
+            marker_color=_PHASE_COLOURS[phase],
+        )
+    figure.update_layout(barmode="stack")
+    _layout(figure, "seconds", "", 200 + 28 * len(runs))
+    figure.update_layout(legend={"y": -0.9 / (1 + 0.15 * len(runs))})
+    figure.update_yaxes(autorange="reversed", tickfont={"size": 10})
+    return figure

@@ -1,0 +1,313 @@
+"""Evaluating many policies in many worlds, through the command and its parts."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from conftest import flags
+from rmbpo_fast import evaluate, train
+from rmbpo_fast.agent import build
+from rmbpo_fast.episodes import play
+from rmbpo_fast.errors import StorageError
+from rmbpo_fast.policy import FILE_NAME, Policy, save_policy
+from rmbpo_fast.presets import preset
+from rmbpo_fast.robustness import Store, find_policies, group_of, load_subjects, summarise
+from rmbpo_fast.run_files import write_config
+from rmbpo_fast.tasks import find_task
+
+
+def make_run(folder, env="inverted_pendulum", **settings):
+    """A run's folder with a freshly drawn policy: enough for everything that plays it."""
+    config = preset(env).replace(device="cpu", rollout_rows=50, **settings)
+    task = find_task(env)
+    agent = build(config, task, torch.device("cpu"))
+    folder.mkdir(parents=True)
+    write_config(folder, config, {"backend": "reference", "threads": 1, "device": "cpu"})
+    file = folder / FILE_NAME
+    save_policy(file, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
+    agent.envs.close()
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Two MBPO runs and one RMBPO run of the pendulum, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for algo, seed in (("mbpo", 0), ("mbpo", 1), ("rmbpo", 2)):
+        make_run(tmp_path / "runs" / f"{algo}-{seed}", algo=algo, seed=seed)
+    return tmp_path
+
+
+def results(folder):
+    with open(folder / "results.csv", newline="") as handle:
+        return json.loads((folder / "results.json").read_text()), list(csv.DictReader(handle))
+
+
+def test_a_curve_over_one_distortion(runs, capsys):
+    arguments = ["runs/*", "--distort", "pole_mass=5,100", "--episodes", "3", "--seed", "4"]
+    assert evaluate.main(arguments) == 0
+    folder = runs / "evaluations/inverted_pendulum/pole_mass"
+    assert {p.name for p in folder.iterdir()} == {
+        "episodes.jsonl",
+        "figure.pdf",
+        "figure.png",
+        "results.csv",
+        "results.json",
+    }
+    found, rows = results(folder)
+    assert found["command"].endswith("'runs/*' --distort pole_mass=5,100 --episodes 3 --seed 4")
+    assert found["seed"] == 4
+    assert found["versions"].keys() == {"rmbpo_fast", "envpool", "mujoco", "numpy"}
+    assert [p["group"] for p in found["policies"]] == ["MBPO", "MBPO", "RMBPO, eta 0.05"]
+    assert len(rows) == 6
+    assert rows[0]["run"] == "runs/mbpo-0"
+    config = preset("inverted_pendulum").task
+    for row in rows:
+        policy = Policy.load(row["run"])
+        changes = {"pole_mass": float(row["pole_mass"])}
+        expected = play(policy.unit_action, config, 3, 4, changes)
+        assert float(row["return_mean"]) == pytest.approx(expected.mean())
+    for world in found["worlds"]:
+        means = np.array(world["returns"]).mean(axis=1)
+        mbpo, rmbpo = world["groups"]
+        assert mbpo["value"] == pytest.approx(means[:2].mean())
+        assert mbpo["low"] <= mbpo["value"] <= mbpo["high"]
+        assert rmbpo["value"] == pytest.approx(means[2])
+        assert rmbpo["low"] is None
+    printed = capsys.readouterr().out
+    assert "pole_mass" in printed
+    assert "6 of 6 were known" not in printed
+
+
+def test_what_was_played_is_not_played_again(runs, monkeypatch, capsys):
+    arguments = ["runs/*", "--distort", "pole_mass=5,100", "--episodes", "2"]
+    calls = []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return play(*args)
+
+    monkeypatch.setattr("rmbpo_fast.robustness.play", interrupted)
+    assert evaluate.main(arguments) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    folder = runs / "evaluations/inverted_pendulum/pole_mass"
+    assert not (folder / "results.csv").exists()
+    with open(folder / "episodes.jsonl", "a") as handle:
+        handle.write('{"key": {"pol')  # as kill -9 in the middle of a write leaves it
+    assert evaluate.main(arguments) == 0
+    assert len(calls) == 3 + 4
+    assert "2 of 6 were known" in capsys.readouterr().out
+    first = (folder / "results.csv").read_bytes()
+    assert evaluate.main(arguments) == 0
+    assert len(calls) == 7
+    assert (folder / "results.csv").read_bytes() == first
+    assert evaluate.main([*arguments, "--seed", "1"]) == 0
+    assert len(calls) == 13
+
+
+def test_a_heat_map_over_two_distortions(runs):
+    arguments = ["runs/*", "--distort", "pole_mass=5,100", "gravity=9", "--vs", "action_noise=1,5"]
+    assert evaluate.main([*arguments, "--episodes", "2"]) == 0
+    folder = runs / "evaluations/inverted_pendulum/pole_mass-vs-action_noise-gravity=9"
+    found, rows = results(folder)
+    assert (folder / "figure.png").stat().st_size > 10_000
+    assert [w["at"] for w in found["worlds"]] == [[5, 1], [5, 5], [100, 1], [100, 5]]
+    assert found["axes"][0]["nominal"] == pytest.approx(5.0186, abs=1e-3)
+    assert found["axes"][1]["nominal"] == 1.0
+    assert {row["gravity"] for row in rows} == {"9.0"}
+
+
+def test_action_noise_scales_the_tasks_own(runs):
+    policy = Policy.load("runs/mbpo-0")
+    config = preset("inverted_pendulum").task
+
+    def returns(changes):
+        return play(policy.unit_action, config, 6, 0, changes)
+
+    assert (returns({"action_noise": 1.0}) == returns({})).all()
+    assert (returns({"action_noise": 4.0}) != returns({})).any()
+    none = preset("inverted_pendulum").replace(action_noise="none").task
+    assert (returns({"action_noise": 0.0}) == play(policy.unit_action, none, 6, 0)).all()
+
+
+def test_the_papers_grid_makes_a_figure_for_each_distortion(runs, monkeypatch):
+    monkeypatch.setattr("rmbpo_fast.robustness.play", lambda *a: np.arange(3.0))
+    make_run(runs / "hopper", "hopper", seed=0)
+    assert evaluate.main(["hopper", "--grid", "paper", "--episodes", "3", "--out", "out"]) == 0
+    assert {p.name for p in (runs / "out").iterdir()} == {
+        "torso_mass",
+        "friction",
+        "joint_stiffness.leg_joint",
+        "action_noise",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        ([], 2, "at least one run folder"),
+        (["nothing"], 1, "can't read the policy"),
+        (["nothing*"], 1, "no run matches"),
+        (["runs/*", "--episodes", "0"], 2, "--episodes must be at least 1"),
+        (["runs/*", "--distort", "torso_mass=4"], 2, "it has pole_mass, body_mass:cart|pole"),
+        (["runs/*", "--distort", "pole_mass=-4"], 2, "pole_mass must be greater than 0, not -4"),
+        (["runs/*", "--distort", "pole_mass=5,-4"], 2, "pole_mass must be greater than 0, not -4"),
+        (["runs/*", "--grid", "paper", "--distort", "gravity=5"], 2, "leave --distort"),
+        (["runs/*", "hopper"], 2, "runs of different tasks can't be compared"),
+        (["runs/*", "cut"], 1, "can't read the policy"),
+        (["swapped"], 1, "a policy of InvertedPendulum-v2 in a run of Hopper-v3"),
+        (["runs/*", "--video"], 2, "--video films one world"),
+        (["runs/*", "--video", "--distort", "pole_mass=5,9"], 2, "--video films one world"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_and_writes_nothing(runs, capsys, arguments, status, words):
+    make_run(runs / "hopper", "hopper")
+    shutil.copytree(runs / "runs/mbpo-0", runs / "cut")
+    policy = (runs / "cut" / FILE_NAME).read_bytes()
+    (runs / "cut" / FILE_NAME).write_bytes(policy[: len(policy) // 2])
+    shutil.copytree(runs / "hopper", runs / "swapped")
+    shutil.copy(runs / "runs/mbpo-0" / FILE_NAME, runs / "swapped" / FILE_NAME)
+    assert evaluate.main(arguments) == status
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (runs / "evaluations").exists()
+
+
+def test_runs_policies_and_patterns(runs):
+    last = runs / "runs/mbpo-0" / FILE_NAME
+    kept = runs / "runs/mbpo-0/policies/step-000000250.safetensors"
+    kept.parent.mkdir()
+    shutil.copy(last, kept)
+    (runs / "runs/notes.d").mkdir()  # no run: left out of a pattern
+    assert len(find_policies(["runs/*"])) == 3
+    assert len(find_policies(["runs/*", "runs/mbpo-0", str(last.relative_to(runs))])) == 3
+    subjects = load_subjects(["runs/*", "runs/mbpo-0/policies/*"])
+    assert [s.group for s in subjects] == ["MBPO", "MBPO", "RMBPO, eta 0.05", "MBPO"]
+    assert subjects[3].name.endswith("step-000000250.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("settings", "group"),
+    [
+        ({"algo": "mbpo"}, "MBPO"),
+        ({"eta": 0.0, "kl_target_nats": None}, "MBPO"),
+        ({"eta": 4.0, "kl_target_nats": None}, "RMBPO, eta 4"),
+        ({"kl_target_nats": 0.01}, "RMBPO, KL target 0.01 nats"),
+        ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO (full), eta 4"),
+    ],
+)
+def test_groups(settings, group):
+    assert group_of(preset("hopper").replace(**settings)) == group
+
+
+def test_statistics():
+    values = np.array([0.0, 100.0, 200.0, 1000.0])
+    mean, iqm = summarise("g", values, "mean"), summarise("g", values, "iqm")
+    assert mean.value == 325.0
+    assert iqm.value == 150.0  # the middle half
+    # an independent bootstrap of the mean, with another generator
+    draws = np.random.default_rng(7).choice(values, size=(20_000, 4)).mean(axis=1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert (mean.low, mean.high) == pytest.approx((low, high), abs=15)
+    same = summarise("g", np.full(5, 1000.0), "mean")
+    assert (same.low, same.high) == (1000.0, 1000.0)
+    assert summarise("g", values[:1], "mean").high is None
+
+
+def test_a_foreign_store_is_refused(tmp_path):
+    (tmp_path / "episodes.jsonl").write_text("hello\n")
+    with pytest.raises(StorageError, match="not a file of results"):
+        Store(tmp_path / "episodes.jsonl")
+
+
+def test_sigterm_removes_the_private_models(runs):
+    """A process of its own: the folder lives as long as the process."""
+    code = (
+        "import os, signal, sys; from rmbpo_fast import distortion, evaluate, robustness\n"
+        "def play(*a):\n"
+        "    distortion.distorted_task(distortion.find(), {'pole_mass': 9.0})\n"
+        "    print(distortion._folder.name, flush=True); os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from rmbpo_fast.tasks import find_task\n"
+        "distortion.find = lambda: find_task('inverted_pendulum')\n"
+        "robustness.play = play\n"
+        "evaluate.main(['runs/mbpo-0', '--distort', 'pole_mass=9'])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(evaluate.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=runs, env=environment
+    )
+    assert done.returncode == 143, done.stderr
+    folder = done.stdout.strip()
+    assert folder
+    assert not (runs / folder).exists()
+
+
+def gymnasium_returns(policy, env_id, noise, scale, episodes, **kwargs):
+    """A plain loop over Gymnasium's own environment, its noise drawn by scipy or numpy."""
+    env, rng = gymnasium.make(env_id, **kwargs), np.random.default_rng(1)
+    low, high = env.action_space.low, env.action_space.high
+    weight = {"Hopper-v4": 1e-3, "Walker2d-v4": 1e-3, "HalfCheetah-v4": 0.1}.get(env_id, 0.0)
+    returns = []
+    for episode in range(episodes):
+        obs, _ = env.reset(seed=episode)
+        total, over = 0.0, False
+        while not over:
+            action = policy(obs).astype(np.float64)
+            if noise == "uniform":
+                simulated = action + rng.uniform(-scale, scale, size=action.shape)
+            else:
+                a, b = (low - action) / scale, (high - action) / scale
+                simulated = scipy.stats.truncnorm.rvs(a, b, action, scale, size=1, random_state=rng)
+            obs, reward, terminated, truncated, _ = env.step(simulated)
+            # the control cost belongs to the clean action
+            total += reward + weight * (np.sum(simulated**2) - np.sum(action**2))
+            over = terminated or truncated
+        returns.append(total)
+    return np.array(returns)
+
+
+@pytest.mark.parametrize(
+    ("env", "env_id", "kwargs"),
+    [
+        ("inverted_pendulum", "InvertedPendulum-v4", {}),
+        ("hopper", "Hopper-v4", {}),
+        ("halfcheetah", "HalfCheetah-v4", {"reset_noise_scale": 0.005}),
+        ("walker2d", "Walker2d-v4", {}),
+    ],
+)
+def test_nominal_returns_are_those_of_a_plain_gymnasium_loop(env, env_id, kwargs, tmp_path):
+    """Thirty episodes each way of a policy that no one trained: its returns vary."""
+    policy = Policy.load(make_run(tmp_path / "run", env, seed=3))
+    config = preset(env).task
+    ours = play(policy.unit_action, config, 30, 5)
+    theirs = gymnasium_returns(
+        policy, env_id, config.action_noise, config.action_noise_scale, 30, **kwargs
+    )
+    difference = scipy.stats.bootstrap(
+        (ours, theirs), lambda x, y, axis: x.mean(axis) - y.mean(axis), rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert difference.low <= 0.0 <= difference.high
+    # the bootstrap's interval may be wide: the means must agree within a tenth of the returns too
+    assert abs(ours.mean() - theirs.mean()) < 0.1 * np.abs(theirs).mean() + 1.0
+
+
+def test_evaluating_a_trained_run(small_flags, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train.main([*small_flags, *flags(run_dir="run")]) == 0
+    assert evaluate.main(["run", "run/policies/*", "--episodes", "2"]) == 0
+    _, rows = results(tmp_path / "evaluations/inverted_pendulum/nominal")
+    assert len(rows) == 5  # the last epoch's policy is the run's last
