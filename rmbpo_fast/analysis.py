@@ -84,28 +84,26 @@ def play_episodes(
             envs.episodes.clear()
     finally:
         envs.close()
-    reward = torch.stack([step.reward for step in steps]).double()  # [longest, episodes]
-    inside = torch.arange(len(steps))[:, None] < lengths  # [longest, episodes]
-    reward = torch.where(inside, reward, 0.0)
+
+    def by_episode(name: str) -> Tensor:
+        return torch.stack([getattr(step, name) for step in steps], dim=1)  # [episodes, longest, .]
+
+    left = lengths[:, None] - torch.arange(len(steps))  # steps left, this one included
+    inside = left > 0
+    reward = torch.where(inside, by_episode("reward").double(), 0.0)
     to_go = torch.zeros_like(reward)
     after = torch.zeros(episodes, dtype=torch.float64)
     for t in reversed(range(len(steps))):
-        after = reward[t] + gamma * after
-        to_go[t] = after
-    left = lengths - torch.arange(len(steps))[:, None]
-    missing = cut & (torch.tensor(gamma) ** left > _TAIL)
-    to_go[missing] = torch.nan
-
-    def flat(name: str) -> Tensor:
-        return torch.stack([getattr(step, name) for step in steps])[inside]
-
+        after = reward[:, t] + gamma * after
+        to_go[:, t] = after
+    to_go[cut[:, None] & (gamma**left > _TAIL)] = torch.nan
     return Played(
-        flat("obs"),
-        flat("action"),
-        flat("reward"),
-        flat("next_obs"),
+        by_episode("obs")[inside],
+        by_episode("action")[inside],
+        by_episode("reward")[inside],
+        by_episode("next_obs")[inside],
         to_go[inside].float(),
-        reward.sum(0).numpy(),
+        reward.sum(1).numpy(),
     )
 
 

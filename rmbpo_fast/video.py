@@ -1,10 +1,13 @@
 """A film of one episode in the nominal and one in a distorted world, side by side, headless."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -84,38 +87,64 @@ def _position(vector: EnvPoolVector, size: int) -> np.ndarray:
     return np.array([*hidden, *obs[0]])[:size]
 
 
+_PROBE = """
+import mujoco
+model = mujoco.MjModel.from_xml_string("<mujoco/>")
+renderer = mujoco.Renderer(model, 8, 8)
+renderer.update_scene(mujoco.MjData(model))
+renderer.render()
+"""
+
+
+def find_renderer() -> str:
+    """The MUJOCO_GL under which MuJoCo draws here: the user's own, else EGL, else OSMesa.
+
+    Tried in a process of its own: MuJoCo takes its renderer when it is imported, and one that
+    doesn't work can end the process.
+
+    Raises:
+        RmbpoError: none works (with each one's reason).
+    """
+    asked = os.environ.get("MUJOCO_GL")
+    failures = []
+    for name in (asked,) if asked else ("egl", "osmesa"):
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env={**os.environ, "MUJOCO_GL": name},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode == 0:
+            return name
+        *_, reason = ["it gave no reason", *done.stderr.strip().splitlines()]
+        failures.append(f"{name}: {reason}")
+    raise RmbpoError(f"--video: no renderer works here ({'; '.join(failures)})")
+
+
 def write_video(subject: Subject, changes: Mapping[str, float], seed: int, path: Path) -> None:
     """Writes an MP4: left the nominal world, right the distorted one, the same seed.
 
     Raises:
-        ConfigError: the task's states aren't known.
-        RmbpoError: no renderer or no encoder is there.
+        ConfigError: the task's states aren't known, or no encoder is installed.
+        RmbpoError: no renderer works here.
     """
-    try:
-        import imageio_ffmpeg  # noqa: F401, an optional dependency
-    except ImportError as error:
-        raise ConfigError('--video needs the encoder: pip install "rmbpo_fast[video]"') from error
+    if find_spec("imageio_ffmpeg") is None:
+        raise ConfigError('--video needs an encoder: python -m pip install ".[video]"')
     takes = [record(subject, {}, seed), record(subject, changes, seed)]
+    before = os.environ.get("MUJOCO_GL")
+    os.environ["MUJOCO_GL"] = find_renderer()
     path.parent.mkdir(parents=True, exist_ok=True)
-    asked = os.environ.get("MUJOCO_GL")
-    failures = []
-    # MuJoCo takes its renderer when it is imported, and a missing one can end the process
-    for renderer in (asked,) if asked else ("egl", "osmesa"):
-        os.environ["MUJOCO_GL"] = renderer
-        try:
-            with (
-                Console(stderr=True).status("filming"),
-                ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process,
-            ):
-                process.submit(_film, takes, path).result()
-            return
-        except (BrokenProcessPool, RuntimeError, ImportError, AttributeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            failures.append(f"{renderer}: {reason}")
-        finally:
-            if asked is None:
-                os.environ.pop("MUJOCO_GL", None)
-    raise RmbpoError(f"--video: no renderer works here ({'; '.join(failures)})")
+    try:
+        with (
+            Console(stderr=True).status("filming"),
+            ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process,
+        ):
+            process.submit(_film, takes, path).result()
+    except BrokenProcessPool as error:
+        raise RmbpoError("--video: the process that draws was killed") from error
+    finally:
+        if before is None:
+            del os.environ["MUJOCO_GL"]
 
 
 def _film(takes: list[Take], path: Path) -> None:
