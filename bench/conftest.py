@@ -11,7 +11,7 @@ from rmbpo_fast.kernels.backend import choose_backend
 
 @pytest.fixture
 def compare(request, benchmark, capsys):
-    """compare(reference, candidate, calls): times both in turn and prints the ratio.
+    """compare(reference, candidate, calls, names): times both in turn and prints the ratio.
 
     `benchmark` records the candidate, so `--benchmark-json` keeps the figures.
     """
@@ -21,6 +21,7 @@ def compare(request, benchmark, capsys):
         candidate: Callable[[], object],
         calls: int,
         rounds: int = 7,
+        names: tuple[str, str] = ("eager", "compiled"),
     ) -> None:
         for function in (reference, candidate):  # warm-up, compilation included
             for _ in range(2):
@@ -38,8 +39,8 @@ def compare(request, benchmark, capsys):
         benchmark.pedantic(candidate, rounds=rounds, iterations=calls)
         with capsys.disabled():
             print(
-                f"\n{request.node.name}: eager {1e3 * median['reference']:.2f} ms, "
-                f"compiled {1e3 * median['candidate']:.2f} ms, ratio {ratio:.2f}"
+                f"\n{request.node.name}: {names[0]} {1e3 * median['reference']:.2f} ms, "
+                f"{names[1]} {1e3 * median['candidate']:.2f} ms, ratio {ratio:.2f}"
             )
 
     return run
