@@ -149,6 +149,20 @@ def test_the_compiled_model_has_the_change_and_no_other(task, changes, edits):
     np.testing.assert_array_equal(found.actuator_gear, expected.actuator_gear)
 
 
+def test_geoms_of_one_body_keep_their_own_friction(tmp_path):
+    file = tmp_path / "two.xml"
+    file.write_text(
+        "<mujoco><worldbody><body name='b'><freejoint/>"
+        "<geom size='1' friction='0.5 0.1 0.1'/><body name='c'><geom size='1'/></body>"
+        "<geom size='1' friction='2 0.2 0.3'/></body><geom type='plane' size='1 1 1'/>"
+        "</worldbody></mujoco>"
+    )
+    physics = Physics(find_task("hopper"))
+    physics.__dict__["model_file"] = file
+    found = mujoco.MjModel.from_xml_string(physics.xml({"friction": 1.0}))
+    np.testing.assert_allclose(found.geom_friction, 2.0 * physics.model.geom_friction)
+
+
 def test_nominal_values():
     hopper, cheetah = Physics(find_task("hopper")), Physics(find_task("halfcheetah"))
     assert hopper.nominal("torso_mass") == pytest.approx(3.665, abs=1e-3)

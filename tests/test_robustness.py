@@ -219,6 +219,8 @@ def test_statistics():
     mean, iqm = summarise("g", values, "mean"), summarise("g", values, "iqm")
     assert mean.value == 325.0
     assert iqm.value == 150.0  # the middle half
+    eight = np.array([0.0, 0.0, 10.0, 20.0, 30.0, 100.0, 900.0, 900.0])
+    assert summarise("g", eight, "iqm").value == 40.0
     # an independent bootstrap of the mean, with another generator
     draws = np.random.default_rng(7).choice(values, size=(20_000, 4)).mean(axis=1)
     low, high = np.quantile(draws, [0.025, 0.975])
