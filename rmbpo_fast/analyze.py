@@ -21,9 +21,9 @@ from rich.table import Table
 from rmbpo_fast import __version__, figures
 from rmbpo_fast.analysis import adversary_effect, load_run, model_error, play_episodes, q_gap
 from rmbpo_fast.dimensions import Dimension, dimensions
-from rmbpo_fast.errors import ConfigError, RmbpoError, print_error
-from rmbpo_fast.robustness import group_of
+from rmbpo_fast.errors import ConfigError, run_command
 from rmbpo_fast.storage import write_text_atomically
+from rmbpo_fast.subjects import group_of
 from rmbpo_fast.tasks import find_task
 
 # column of dimensions.csv, heading on the terminal ("" is not shown there), format
@@ -160,18 +160,7 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
     arguments = tyro.cli(Arguments, args=argv, prog="python -m rmbpo_fast.analyze")
     torch.set_num_threads(1)
-    try:
-        run(arguments)
-    except ConfigError as error:
-        print_error(error)
-        return 2
-    except (RmbpoError, OSError) as error:
-        print_error(error)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return run_command(lambda: run(arguments), "stopped")
 
 
 if __name__ == "__main__":

@@ -316,12 +316,21 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 def from_json(data: dict[str, Any]) -> Config:
-    """The inverse of `to_json`. Raises ConfigError on a missing, unknown or mistyped field."""
+    """The inverse of `to_json`.
+
+    A setting of the machine that an older version didn't have takes its default.
+
+    Raises:
+        ConfigError: a missing, unknown or mistyped field.
+    """
     values = {}
     try:
         for group in dataclasses.fields(Config):
             hints = typing.get_type_hints(group.type)
-            if odd := hints.keys() ^ data[group.name].keys():
+            odd = hints.keys() ^ data[group.name].keys()
+            if group.type is RunConfig:
+                odd -= hints.keys()
+            if odd:
                 raise KeyError(*sorted(odd))
             for name, value in data[group.name].items():
                 values[name] = _restore(value, hints[name])

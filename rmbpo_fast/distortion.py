@@ -10,7 +10,7 @@ import math
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import envpool
@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 
 from rmbpo_fast.errors import ConfigError
-from rmbpo_fast.tasks import Task
+from rmbpo_fast.tasks import Task, find_task
 
 # name: (what an axis of a figure says, smallest value, whether that value itself is allowed)
 _KINDS: dict[str, tuple[str, float, bool]] = {
@@ -26,21 +26,22 @@ _KINDS: dict[str, tuple[str, float, bool]] = {
     "pole_mass": ("pole mass (kg)", 0.0, False),
     "body_mass": ("mass (kg)", 0.0, False),
     "friction": ("relative change of all friction", -1.0, True),
-    "joint_stiffness": ("stiffness (N m/rad)", 0.0, True),
-    "joint_damping": ("damping (N m s/rad)", 0.0, True),
+    "joint_stiffness": ("stiffness", 0.0, True),
+    "joint_damping": ("damping", 0.0, True),
     "gravity": ("gravity (m/s²)", 0.0, True),
     "action_noise": ("action noise (times the task's)", 0.0, True),
 }
+_TARGETED = ("body_mass", "joint_stiffness", "joint_damping")
+_UNITS = {"joint_stiffness": ("N m/rad", "N/m"), "joint_damping": ("N m s/rad", "N s/m")}
 _MODELS = Path("mujoco", "assets_gym")  # below EnvPool's base_path
 
+_TRIAL_STEPS = 200
+_RUNAWAY = (
+    mujoco.mjtWarning.mjWARN_BADQPOS,
+    mujoco.mjtWarning.mjWARN_BADQVEL,
+    mujoco.mjtWarning.mjWARN_BADQACC,
+)
 _folder: tempfile.TemporaryDirectory[str] | None = None  # removed when the interpreter exits
-
-
-def label(name: str) -> str:
-    """What an axis says: `joint_stiffness:leg_joint` -> `leg_joint stiffness (N m/rad)`."""
-    kind, _, targets = name.partition(":")
-    text = _KINDS[kind][0]
-    return f"{targets.replace(',', ', ')} {text}" if targets else text
 
 
 class Physics:
@@ -134,6 +135,19 @@ class Physics:
             expected = "at least" if inclusive else "greater than"
             raise ConfigError(f"{name} must be {expected} {least:g}, not {value:g}")
 
+    def label(self, name: str) -> str:
+        """What an axis says: `joint_stiffness:leg_joint` -> `leg_joint stiffness (N m/rad)`."""
+        kind, _, targets = name.partition(":")
+        text = _KINDS[kind][0]
+        if kind in _UNITS:
+            slides = [
+                self.model.joint(joint).type[0] == mujoco.mjtJoint.mjJNT_SLIDE
+                for joint in self._targets(name)
+            ]
+            hinge, slide = _UNITS[kind]
+            text += f" ({slide if all(slides) else hinge})"
+        return f"{targets.replace(',', ', ') or 'joint'} {text}" if kind in _TARGETED else text
+
     def nominal(self, name: str) -> float | None:
         """The value that changes nothing; None where the named joints differ in it."""
         kind = name.partition(":")[0]
@@ -152,13 +166,24 @@ class Physics:
         return values.pop() if len(values) == 1 else None
 
     def xml(self, changes: Mapping[str, float]) -> str:
-        """The task's XML with changes made. Raises ConfigError where MuJoCo refuses the result."""
+        """The task's XML with changes made.
+
+        Raises:
+            ConfigError: an unknown distortion, two for one and the same thing, or a model that
+                MuJoCo refuses or that runs away by itself.
+        """
+        asked = ", ".join(f"{name}={value:g}" for name, value in changes.items())
         tree = ET.parse(self.model_file)
         root = tree.getroot()
         mass, inertia = self.model.body_mass.copy(), self.model.body_inertia.copy()
+        changed: set[tuple[str, str]] = set()
         for name, value in changes.items():
             self.check(name, value)
             kind, targets = name.partition(":")[0], self._targets(name)
+            touched = {("mass" if kind.endswith("_mass") else kind, t) for t in targets}
+            if changed & touched:
+                raise ConfigError(f"{asked}: two values for {sorted(changed & touched)[0][1]}")
+            changed |= touched
             if kind.endswith("_mass"):
                 for body in (self.model.body(t).id for t in targets):
                     if kind == "pole_mass":
@@ -176,10 +201,9 @@ class Physics:
             self._set_inertial(root, mass, inertia)
         text = ET.tostring(root, encoding="unicode")
         try:
-            _compile(text)
+            _let_run(_compile(text))
         except ValueError as error:
-            asked = ", ".join(f"{k}={v:g}" for k, v in changes.items())
-            raise ConfigError(f"{asked}: MuJoCo refuses the model ({error})") from error
+            raise ConfigError(f"{asked}: the physics can't take it ({error})") from error
         return text
 
     def _choices(self, kind: str) -> list[str]:
@@ -225,9 +249,6 @@ class Physics:
             element.insert(0, ET.Element("inertial", {k: _numbers(v) for k, v in values.items()}))
 
 
-_TARGETED = ("body_mass", "joint_stiffness", "joint_damping")
-
-
 def _compile(text: str) -> mujoco.MjModel:
     # MuJoCo warns of the cheetah's `settotalmass`, on the terminal and in a file of its own
     mujoco.set_mju_user_warning(lambda warning: None)
@@ -235,6 +256,20 @@ def _compile(text: str) -> mujoco.MjModel:
         return mujoco.MjModel.from_xml_string(text)
     finally:
         mujoco.set_mju_user_warning(None)
+
+
+def _let_run(model: mujoco.MjModel) -> None:
+    """Raises ValueError where a simulation without any action doesn't stay finite."""
+    data = mujoco.MjData(model)
+    data.qpos[:] += 0.01  # at its very rest a joint feels no spring
+    mujoco.set_mju_user_warning(lambda warning: None)
+    try:
+        mujoco.mj_step(model, data, _TRIAL_STEPS)
+    finally:
+        mujoco.set_mju_user_warning(None)
+    for warning in _RUNAWAY:
+        if data.warning[warning].number:
+            raise ValueError("the simulation runs away")
 
 
 def _child(root: ET.Element, tag: str) -> ET.Element:
@@ -253,21 +288,27 @@ def distorted_task(task: Task, changes: Mapping[str, float]) -> Task:
     Raises:
         ConfigError: an unknown distortion, or a value that the physics can't take.
     """
-    global _folder
-    physics = Physics(task)
-    for name, value in changes.items():
-        physics.check(name, value)
-    physical = {k: v for k, v in changes.items() if k != "action_noise"}
+    if "action_noise" in changes:
+        Physics(task).check("action_noise", changes["action_noise"])
+    physical = tuple((k, v) for k, v in changes.items() if k != "action_noise")
     if not physical:
         return task
-    text = physics.xml(physical)
+    base = _write_models(task.env_id, physical)
+    return dataclasses.replace(task, make_kwargs={**task.make_kwargs, "base_path": base})
+
+
+@cache
+def _write_models(env_id: str, changes: tuple[tuple[str, float], ...]) -> str:
+    """A folder for EnvPool's `base_path`, named by its content."""
+    global _folder
+    physics = Physics(find_task(env_id))
+    text = physics.xml(dict(changes))
     if _folder is None:
         _folder = tempfile.TemporaryDirectory(prefix="rmbpo_fast-")
     base = Path(_folder.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
     models = base / _MODELS
-    if not models.exists():
-        models.mkdir(parents=True)
-        stem = physics.model_file.stem.removesuffix("_envpool")
-        for name in (f"{stem}.xml", f"{stem}_envpool.xml"):  # whichever EnvPool looks for
-            (models / name).write_text(text)
-    return dataclasses.replace(task, make_kwargs={**task.make_kwargs, "base_path": str(base)})
+    models.mkdir(parents=True, exist_ok=True)
+    stem = physics.model_file.stem.removesuffix("_envpool")
+    for name in (f"{stem}.xml", f"{stem}_envpool.xml"):  # whichever EnvPool looks for
+        (models / name).write_text(text)
+    return str(base)

@@ -8,10 +8,19 @@ from torch import Tensor
 from rmbpo_fast.config import TaskConfig
 from rmbpo_fast.distortion import distorted_task
 from rmbpo_fast.envs import Envs
+from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.tasks import find_task
 
 Act = Callable[[Tensor], Tensor]  # obs [N, S] -> action [N, A] in [-1, 1], on the CPU
+
+
+def check_changes(config: TaskConfig, changes: Mapping[str, float]) -> None:
+    """Raises ConfigError for a distortion that the task can't have, or that would do nothing."""
+    distorted_task(find_task(config.env), changes)
+    silent = config.action_noise == "none" or config.action_noise_scale == 0
+    if "action_noise" in changes and silent:
+        raise ConfigError("action_noise multiplies the task's own noise, and this task has none")
 
 
 def evaluation_envs(

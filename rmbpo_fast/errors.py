@@ -1,6 +1,7 @@
 """What can go wrong and is the user's to mend; `main()` prints each as one line."""
 
 import sys
+from collections.abc import Callable
 
 
 class RmbpoError(Exception):
@@ -21,6 +22,22 @@ class DivergedError(RmbpoError):
 
 class StorageError(RmbpoError):
     """A checkpoint, journal or policy file that is missing, damaged or of another kind."""
+
+
+def run_command(work: Callable[[], None], when_interrupted: str) -> int:
+    """Runs a command's work. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
+    try:
+        work()
+    except ConfigError as error:
+        print_error(error)
+        return 2
+    except (RmbpoError, OSError) as error:
+        print_error(error)
+        return 1
+    except KeyboardInterrupt:
+        print(when_interrupted, file=sys.stderr)
+        return 130
+    return 0
 
 
 def print_error(error: Exception) -> None:

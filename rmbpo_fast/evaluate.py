@@ -22,11 +22,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from rmbpo_fast import __version__, figures
-from rmbpo_fast.errors import ConfigError, RmbpoError, print_error
+from rmbpo_fast.errors import ConfigError, run_command
 from rmbpo_fast.grids import Experiment, make_experiment, paper_experiments
 from rmbpo_fast.kernels.backend import choose_backend
-from rmbpo_fast.robustness import Store, Subject, as_json, check_worlds, load_subjects, play_all
+from rmbpo_fast.robustness import Store, as_json, check_worlds, play_all
 from rmbpo_fast.storage import write_text_atomically
+from rmbpo_fast.subjects import Subject, load_subjects
 from rmbpo_fast.tasks import find_task
 from rmbpo_fast.video import write_video
 
@@ -53,7 +54,7 @@ class Arguments:
     out: Path | None = None
     """Folder for figures and results; evaluations/<task> if unset."""
     video: bool = False
-    """Also film an episode of the first policy, nominal and distorted side by side."""
+    """Also film the first policy, nominal and distorted side by side (15 s at most)."""
 
 
 def _stop(number: int, frame: object) -> NoReturn:
@@ -72,18 +73,20 @@ def _progress(console: Console) -> Progress:
 
 
 def _write_csv(path: Path, results: dict[str, Any]) -> None:
-    """A row per world and policy."""
+    """A row per world and policy, with what makes it reproducible."""
     text = io.StringIO()
     writer = csv.writer(text)
     names = [axis["name"] for axis in results["axes"]]
     measures = ["episodes", "return_mean", "return_std", "return_min", "return_max"]
-    writer.writerow(["group", "run", "seed", *names, *results["fixed"], *measures])
+    origin = {"eval_seed": results["seed"], **results["versions"], "command": results["command"]}
+    places = [*names, *results["fixed"]]
+    writer.writerow(["group", "policy", "seed", *places, *measures, *origin])
     for world in results["worlds"]:
         for policy, returns in zip(results["policies"], world["returns"], strict=True):
             r = np.array(returns)
-            places = [*world["at"], *results["fixed"].values()]
-            measured = [len(r), r.mean(), r.std(), r.min(), r.max()]
-            writer.writerow([policy["group"], policy["run"], policy["seed"], *places, *measured])
+            cells = [policy["group"], policy["policy"], policy["seed"], *world["at"]]
+            cells += [*results["fixed"].values(), len(r), r.mean(), r.std(), r.min(), r.max()]
+            writer.writerow([*cells, *origin.values()])
     write_text_atomically(path, text.getvalue())
 
 
@@ -173,15 +176,15 @@ def run(arguments: Arguments, command: str) -> None:
         experiments = [make_experiment(arguments.distort, arguments.vs)]
     check_worlds(subjects, experiments)
     out = arguments.out or Path("evaluations", find_task(env).name)
-    if arguments.video:
-        fixed = experiments[0].fixed
-        if arguments.grid or experiments[0].axes or not fixed:
-            raise ConfigError("--video films one world: give --distort single values only")
-        film = out / experiments[0].slug() / "video.mp4"
-        write_video(subjects[0], fixed, arguments.seed, film)
-        print(f"{film}: nominal and distorted, side by side")
+    fixed = experiments[0].fixed
+    if arguments.video and (arguments.grid or experiments[0].axes or not fixed):
+        raise ConfigError("--video films one world: give --distort single values only")
     for experiment in experiments:
         run_experiment(subjects, experiment, arguments, out, command)
+    if arguments.video:
+        film = out / experiments[0].slug() / "video.mp4"
+        write_video(subjects[0], fixed, arguments.seed, film)
+        print(f"{film}: {subjects[0].name}, nominal and distorted, side by side")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -191,19 +194,12 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # a batch of ten rows: a second thread costs more than it brings
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        run(arguments, shlex.join(["python", "-m", "rmbpo_fast.evaluate", *words]))
-    except ConfigError as error:
-        print_error(error)
-        return 2
-    except (RmbpoError, OSError) as error:
-        print_error(error)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; values played so far are kept, the same command goes on", file=sys.stderr)
-        return 130
+        return run_command(
+            lambda: run(arguments, shlex.join(["python", "-m", "rmbpo_fast.evaluate", *words])),
+            "stopped; values played so far are kept, the same command goes on",
+        )
     finally:
         signal.signal(signal.SIGTERM, before)
-    return 0
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rmbpo_fast.dimensions import Dimension
-from rmbpo_fast.distortion import label
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -23,12 +23,10 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return files
 
 
-def _names(policies: list[dict[str, Any]]) -> dict[str, str]:
-    """Legend text per group: its name and number of policies."""
-    counts: dict[str, int] = {}
-    for policy in policies:
-        counts[policy["group"]] = counts.get(policy["group"], 0) + 1
-    return {g: f"{g} ({n} {'policy' if n == 1 else 'policies'})" for g, n in counts.items()}
+def _names(results: dict[str, Any]) -> dict[str, str]:
+    """Legend text per group: its name and number of runs."""
+    counts = {row["group"]: row["runs"] for row in results["worlds"][0]["groups"]}
+    return {g: f"{g} ({n} {'run' if n == 1 else 'runs'})" for g, n in counts.items()}
 
 
 def _value_label(statistic: str) -> str:
@@ -41,7 +39,7 @@ def _title(results: dict[str, Any]) -> str:
 
 
 def robustness_curve(results: dict[str, Any]) -> Figure:
-    """Return of each group against one distortion, with intervals over its policies.
+    """Return of each group against one distortion, with intervals over its runs.
 
     Args:
         results: `robustness.as_json` of an experiment with one axis.
@@ -51,7 +49,7 @@ def robustness_curve(results: dict[str, Any]) -> Figure:
     axis = results["axes"][0]
     x = [world["at"][0] for world in results["worlds"]]
     banded = False
-    for i, (group, text) in enumerate(_names(results["policies"]).items()):
+    for i, (group, text) in enumerate(_names(results).items()):
         rows = [
             next(g for g in world["groups"] if g["group"] == group) for world in results["worlds"]
         ]
@@ -64,7 +62,7 @@ def robustness_curve(results: dict[str, Any]) -> Figure:
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     if axis["nominal"] is not None:
         axes.axvline(axis["nominal"], color="0.4", linestyle=":", linewidth=1.2, label="nominal")
-    axes.set_xlabel(label(axis["name"]))
+    axes.set_xlabel(axis["label"])
     axes.set_ylabel(_value_label(results["statistic"]) + (" and 95 % interval" if banded else ""))
     axes.set_title(_title(results))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -80,7 +78,7 @@ def heat_map(results: dict[str, Any]) -> Figure:
         results: `robustness.as_json` of an experiment with two axes.
     """
     across, down = results["axes"]
-    names = _names(results["policies"])
+    names = _names(results)
     grids = {
         group: np.array(
             [
@@ -105,33 +103,33 @@ def heat_map(results: dict[str, Any]) -> Figure:
         _ticks(panel, across, down)
         panel.set_title(names[group], fontsize="medium")
     for panel in panels[:, 0]:
-        panel.set_ylabel(label(down["name"]))
-    figure.supxlabel(label(across["name"]), fontsize="medium")
+        panel.set_ylabel(down["label"])
+    figure.supxlabel(across["label"], fontsize="medium")
     figure.colorbar(image, ax=panels, label=_value_label(results["statistic"]))
-    figure.suptitle(f"{_title(results)} (dotted: nominal)")
+    note = " (dotted: nominal)" if any(panel.lines for panel in panels.flat) else ""
+    figure.suptitle(_title(results) + note)
     return figure
+
+
+def nominal_place(axis: dict[str, Any]) -> float | None:
+    """Where the nominal value lies among an axis's cells, 0 for the first; None if outside."""
+    nominal, values = axis["nominal"], axis["values"]
+    if nominal is None or not values[0] <= nominal <= values[-1]:
+        return None
+    return float(np.interp(nominal, values, range(len(values))))
 
 
 def _ticks(panel: Axes, across: dict[str, Any], down: dict[str, Any]) -> None:
     """Values at the cells, at most eight each way; dotted lines where the nominal values lie."""
-    for axis, values, line in (
-        (across, np.array(across["values"]), panel.axvline),
-        (down, np.array(down["values"]), panel.axhline),
+    for axis, set_ticks, line in (
+        (across, panel.set_xticks, panel.axvline),
+        (down, panel.set_yticks, panel.axhline),
     ):
-        step = -(-len(values) // 8)
-        places = np.arange(len(values))
-        (panel.set_xticks if axis is across else panel.set_yticks)(
-            places[::step], [f"{value:g}" for value in values[::step]]
-        )
-        nominal = axis["nominal"]
-        if nominal is not None and values.min() <= nominal <= values.max():
-            order = np.argsort(values)
-            line(
-                np.interp(nominal, values[order], places[order]),
-                color="white",
-                linestyle=":",
-                linewidth=1.2,
-            )
+        step = -(-len(axis["values"]) // 8)
+        places = range(0, len(axis["values"]), step)
+        set_ticks(places, [f"{axis['values'][i]:g}" for i in places])
+        if (place := nominal_place(axis)) is not None:
+            line(place, color="white", linestyle=":", linewidth=1.2)
 
 
 def adversary_picture(results: dict[str, Any]) -> Figure:
@@ -143,9 +141,8 @@ def adversary_picture(results: dict[str, Any]) -> Figure:
     names = [str(Dimension(**d)) for d in results["dimensions"]]
     rows = np.arange(len(names))
     panels = ["shift", "kl", *(["drop"] if "drop_only" in results else [])]
-    figure = Figure(
-        figsize=(3.2 + 2.9 * len(panels), 1.6 + 0.28 * len(names)), layout="constrained"
-    )
+    size = (3.4 + 2.9 * len(panels), 1.6 + 0.28 * len(names))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08))
     axes = figure.subplots(1, len(panels), sharey=True)
     mean = np.array(results["shift_mean"])
     low, high = (np.array(results[f"shift_{q}"]) for q in ("p10", "p90"))
@@ -166,7 +163,7 @@ def adversary_picture(results: dict[str, Any]) -> Figure:
     for panel in axes:
         panel.grid(axis="x", alpha=0.3)
         panel.set_axisbelow(True)
-        panel.locator_params(axis="x", nbins=5)
+        panel.locator_params(axis="x", nbins=4)
     figure.suptitle(
         f"How g makes {results['env_id']} harder ({results['group']})\n"
         f"{results['kl_nats']:.4f} nats a step take V from {results['value_mean']:.1f} down by "

@@ -1,6 +1,7 @@
 """Which distorted worlds an experiment visits: what a user types, and the paper's own grids."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ import numpy as np
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.presets import task_family
 
-_MOST_VALUES = 1_000
+_MOST_WORLDS = 1_000
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ def parse_axis(text: str) -> Axis:
             first, last, step = (float(part) for part in rest.split(":"))
             if not (step > 0 and last >= first and np.isfinite([first, last, step]).all()):
                 raise ConfigError(f"{text!r}: expected FIRST <= LAST and a STEP above 0")
-            count = int((last - first) / step + 1e-9) + 1
-            if count > _MOST_VALUES:
-                raise ConfigError(f"{text!r}: {count} values; at most {_MOST_VALUES} are allowed")
+            steps = (last - first) / step + 1e-9
+            if steps >= _MOST_WORLDS:
+                raise ConfigError(f"{text!r}: {steps:.0f} steps; at most {_MOST_WORLDS} values")
+            count = int(steps) + 1
             # rounded, so that a step of 0.1 gives 0.3 and not 0.30000000000000004
             return Axis(name, tuple(round(first + i * step, 10) for i in range(count)))
-        values = tuple(float(part) for part in rest.split(","))
+        values = tuple(sorted(float(part) for part in rest.split(",")))
     except ConfigError:
         raise
     except ValueError as error:
@@ -93,6 +95,9 @@ def make_experiment(distort: tuple[str, ...], vs: str | None) -> Experiment:
         axes.append(parse_axis(vs))
         if len(axes[1].values) == 1:
             raise ConfigError(f"--vs {vs}: expected a range; a single value goes to --distort")
+    worlds = math.prod(len(axis.values) for axis in axes)
+    if worlds > _MOST_WORLDS:
+        raise ConfigError(f"{worlds} worlds; at most {_MOST_WORLDS} are allowed")
     return Experiment(tuple(axes), fixed)
 
 

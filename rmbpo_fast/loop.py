@@ -139,8 +139,11 @@ def keep_epoch_policy(agent: Agent, config: Config, run_dir: Path) -> None:
         file = epoch_file(run_dir, agent.progress.env_step)
         file.parent.mkdir(exist_ok=True)
         write_policy(agent, config, file)
-        for old in epoch_files(run_dir)[: -config.run.keep_policies]:
-            old.unlink()
+        kept = epoch_files(run_dir)
+        # those behind this one are of a process that was killed: this run goes another way
+        newest = kept.index(file)
+        for other in [*kept[: max(0, newest + 1 - config.run.keep_policies)], *kept[newest + 1 :]]:
+            other.unlink()
 
 
 def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> dict[str, Any]:

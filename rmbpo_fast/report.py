@@ -19,10 +19,12 @@ import tyro
 
 from rmbpo_fast import __version__, report_figures
 from rmbpo_fast.config import CONFIG_FILE, read_config
-from rmbpo_fast.errors import ConfigError, RmbpoError, StorageError, print_error
+from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.figures import COLOURS
-from rmbpo_fast.robustness import find_policies, group_of
+from rmbpo_fast.metrics import PHASES
+from rmbpo_fast.policy import FILE_NAME, epoch_files
 from rmbpo_fast.storage import write_text_atomically
+from rmbpo_fast.subjects import digest_of, find_policies, group_of
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Arguments:
     """Where evaluate put its results; those about policies of these runs are shown."""
 
 
+_SHOWN_METRICS = {"env_step", "eval/return_mean", "time/wall_s", *(f"time/{p}_s" for p in PHASES)}
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
@@ -45,7 +50,10 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_metrics(path: Path) -> dict[str, list[float]]:
-    """Columns of metrics.csv as numbers; a cell that is empty, or no number, counts as 0."""
+    """Columns of metrics.csv as numbers; a cell that is empty, or no number, counts as 0.
+
+    A row that a killed process cut is left out.
+    """
 
     def number(cell: str) -> float:
         try:
@@ -55,12 +63,15 @@ def _read_metrics(path: Path) -> dict[str, list[float]]:
 
     try:
         with open(path, newline="") as handle:
-            rows = list(csv.DictReader(handle))
-    except OSError as error:
-        raise StorageError(f"{path}: can't be read ({error.strerror})") from error
+            header, *rows = [*csv.reader(handle)] or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise StorageError(f"{path}: can't be read ({error})") from error
+    if not set(header) >= _SHOWN_METRICS:
+        raise StorageError(f"{path}: not the metrics of a run")
+    rows = [row for row in rows if len(row) == len(header)]
     if not rows:
         raise StorageError(f"{path}: no epoch has ended yet")
-    return {name: [number(row[name] or "") for row in rows] for name in rows[0]}
+    return {name: [number(row[i]) for row in rows] for i, name in enumerate(header)}
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -80,26 +91,33 @@ def read_run(folder: Path) -> dict[str, Any]:
         "machine": _read_json(folder / CONFIG_FILE)["machine"],
         "metrics": metrics,
         "analysis": _read_json(analysis) if analysis.exists() else None,
+        "digests": {digest_of(f) for f in (folder / FILE_NAME, *epoch_files(folder)) if f.exists()},
     }
 
 
 def _shorten(runs: list[dict[str, Any]]) -> None:
     """Names without the folders that all runs share: a phone has no room for them."""
-    parents = [str(run["folder"].parent) for run in runs]
-    shared = os.path.commonpath(parents) if len(runs) > 1 else parents[0]
+    shared = os.path.commonpath([run["folder"].resolve().parent for run in runs])
     for run in runs:
-        run["name"] = str(run["folder"].relative_to(shared))
+        run["name"] = str(run["folder"].resolve().relative_to(shared))
 
 
 def find_results(folder: Path, runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Experiments of the evaluation, with at least one axis, that hold a policy of these runs."""
-    wanted = {run["folder"].resolve() for run in runs}
+    """Experiments of the evaluation, with one axis or two, that hold a policy of these runs.
+
+    Policies are known by their digests: results of a policy that has been trained on since don't
+    belong beside today's learning curve.
+    """
+    wanted = set().union(*(run["digests"] for run in runs))
     found = []
     for path in sorted(folder.glob("**/results.json")):
         results = _read_json(path)
-        evaluated = {Path(policy["run"]).resolve() for policy in results.get("policies", [])}
-        if results.get("axes") and evaluated & wanted:
-            found.append(results)
+        try:
+            evaluated = {policy["sha256"] for policy in results["policies"]}
+            if results["axes"] and evaluated & wanted:
+                found.append(results)
+        except (KeyError, TypeError) as error:
+            raise StorageError(f"{path}: not a result of evaluate ({error!r})") from error
     return found
 
 
@@ -123,7 +141,9 @@ def make_page(arguments: Arguments, command: str) -> str:
     folders = dict.fromkeys(file.parent for file in find_policies(arguments.runs))
     runs = [read_run(folder) for folder in folders]
     _shorten(runs)
-    groups = list(dict.fromkeys(run["group"] for run in runs))
+    experiments = find_results(arguments.evaluations, runs)
+    evaluated = [policy["group"] for results in experiments for policy in results["policies"]]
+    groups = list(dict.fromkeys([run["group"] for run in runs] + evaluated))
     colours = {group: COLOURS[i % len(COLOURS)] for i, group in enumerate(groups)}
     of_task: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
@@ -151,7 +171,7 @@ def make_page(arguments: Arguments, command: str) -> str:
                 + f" ({results['episodes']} episodes)",
                 _html(report_figures.robustness(results, colours)),
             )
-            for results in find_results(arguments.evaluations, runs)
+            for results in experiments
         ],
         adversaries=[
             (run, _html(report_figures.adversary(run["analysis"])))
@@ -168,19 +188,15 @@ def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
     words = sys.argv[1:] if argv is None else argv
     arguments = tyro.cli(Arguments, args=words, prog="python -m rmbpo_fast.report")
-    try:
+
+    def work() -> None:
         if not arguments.runs:
             raise ConfigError("expected at least one run folder")
         page = make_page(arguments, shlex.join(["python", "-m", "rmbpo_fast.report", *words]))
         write_text_atomically(arguments.out, page)
-    except ConfigError as error:
-        print_error(error)
-        return 2
-    except (RmbpoError, OSError) as error:
-        print_error(error)
-        return 1
-    print(f"{arguments.out}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
-    return 0
+        print(f"{arguments.out}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
+
+    return run_command(work, "stopped; nothing was written")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from rmbpo_fast.dimensions import Dimension
-from rmbpo_fast.distortion import label
-from rmbpo_fast.figures import COLOURS
+from rmbpo_fast.figures import COLOURS, nominal_place
 from rmbpo_fast.metrics import PHASES
 
-# Plotly's own colours for the eight phases: more than the palette of groups has to spare
 _PHASE_COLOURS = dict(zip(PHASES, COLOURS, strict=True))
 
 
@@ -82,18 +80,18 @@ def robustness(results: dict[str, Any], colours: dict[str, str]) -> go.Figure:
         return _heat_maps(results, rows)
     figure = go.Figure()
     x = [world["at"][0] for world in results["worlds"]]
-    for i, group in enumerate(groups):
-        colour = colours.get(group, COLOURS[i % len(COLOURS)])
+    for group in groups:
+        colour = colours[group]
         if rows[group][0]["low"] is not None:
             low, high = ([r[end] for r in rows[group]] for end in ("low", "high"))
             _band(figure, x, low, high, colour)
-        name = f"{group} ({rows[group][0]['policies']})"
+        name = f"{group} ({rows[group][0]['runs']})"
         values = [r["value"] for r in rows[group]]
         figure.add_scatter(x=x, y=values, mode="lines+markers", name=name, line={"color": colour})
     if first["nominal"] is not None:
         figure.add_vline(x=first["nominal"], line_dash="dot", annotation_text="nominal")
     figure.update_yaxes(rangemode="tozero")
-    return _layout(figure, label(first["name"]), f"return, {results['statistic']} over policies")
+    return _layout(figure, first["label"], f"return, {results['statistic']} over runs")
 
 
 def _heat_maps(results: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> go.Figure:
@@ -113,11 +111,14 @@ def _heat_maps(results: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -
             row=i + 1,
             col=1,
         )
+        for axis, draw in ((across, figure.add_vline), (down, figure.add_hline)):
+            if (place := nominal_place(axis)) is not None:
+                draw(place, line_dash="dot", line_color="white", row=i + 1, col=1)
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category")
     figure.update_layout(coloraxis={"colorscale": "Viridis", "colorbar": {"title": "return"}})
     height = 120 + 300 * len(rows)
-    return _layout(figure, label(across["name"]), label(down["name"]), height)
+    return _layout(figure, across["label"], down["label"], height)
 
 
 def adversary(analysis: dict[str, Any]) -> go.Figure:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rmbpo_fast.distortion import Physics
 from rmbpo_fast.episodes import evaluation_envs
 from rmbpo_fast.errors import ConfigError, RmbpoError
-from rmbpo_fast.robustness import Subject
+from rmbpo_fast.subjects import Subject
 from rmbpo_fast.tasks import find_task
 from rmbpo_fast.vector_env import EnvPoolVector
 
@@ -33,8 +33,8 @@ class Take:
     Attributes:
         caption: what is special about its world.
         xml: its MuJoCo model.
-        positions: [T, nq] qpos at each step.
-        returns: [T] return so far.
+        positions: [T, nq] qpos before each step.
+        returns: [T] return so far; the last one is the episode's.
         step_s: seconds per step.
         ended: the policy failed at the last step.
     """
@@ -70,6 +70,7 @@ def record(subject: Subject, changes: Mapping[str, float], seed: int) -> Take:
             step = envs.step(subject.policy.unit_action(envs.obs))
             if envs.episodes:
                 ended = bool(step.terminated[0])
+                returns[-1] += float(step.reward[0])
                 break
             returns.append(returns[-1] + float(step.reward[0]))
     finally:

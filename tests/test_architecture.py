@@ -14,8 +14,8 @@ LEVELS = [
     {"vector_env", "distortion", "grids"},
     {"envs", "dimensions"},
     {"episodes", "agent", "figures"},
-    {"run_files", "loop", "robustness", "analysis"},
-    {"cli", "video", "report_figures"},
+    {"run_files", "loop", "subjects", "analysis"},
+    {"cli", "video", "report_figures", "robustness"},
     {"train", "evaluate", "analyze", "report"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

@@ -7,8 +7,9 @@ from rmbpo_fast import figures, report_figures
 
 
 def group(name, value, spread=None):
+    runs = 1 if name.startswith("R") else 2
     low, high = (None, None) if spread is None else (value - spread, value + spread)
-    return {"group": name, "policies": 2, "value": value, "low": low, "high": high}
+    return {"group": name, "runs": runs, "value": value, "low": low, "high": high}
 
 
 def experiment(axes, worlds):
@@ -17,14 +18,18 @@ def experiment(axes, worlds):
         "statistic": "mean",
         "fixed": {},
         "axes": axes,
-        "policies": [{"group": "MBPO"}, {"group": "MBPO"}, {"group": "RMBPO, eta 4"}],
         "worlds": worlds,
     }
 
 
 @pytest.fixture
 def curve():
-    axis = {"name": "torso_mass", "values": [2.0, 4.0, 6.0], "nominal": 3.66}
+    axis = {
+        "name": "torso_mass",
+        "label": "torso mass (kg)",
+        "values": [2.0, 4.0, 6.0],
+        "nominal": 3.66,
+    }
     worlds = [
         {"at": [m], "groups": [group("MBPO", 100 * m, 10), group("RMBPO, eta 4", 50 * m)]}
         for m in axis["values"]
@@ -34,8 +39,13 @@ def curve():
 
 @pytest.fixture
 def grid():
-    across = {"name": "torso_mass", "values": [2.0, 4.0, 6.0], "nominal": 3.0}
-    down = {"name": "friction", "values": [-0.5, 0.5], "nominal": 0.0}
+    across = {
+        "name": "torso_mass",
+        "label": "torso mass (kg)",
+        "values": [2.0, 4.0, 6.0],
+        "nominal": 3.0,
+    }
+    down = {"name": "friction", "label": "friction", "values": [-0.5, 0.5], "nominal": 0.0}
     worlds = [
         {"at": [m, f], "groups": [group("MBPO", 100 * m + f), group("RMBPO, eta 4", m)]}
         for m in across["values"]
@@ -57,7 +67,7 @@ def test_the_curve(curve):
     assert axes.get_xlabel() == "torso mass (kg)"
     assert axes.get_ylabel() == "return, mean and 95 % interval"
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["MBPO (2 policies)", "RMBPO, eta 4 (1 policy)", "nominal"]
+    assert texts == ["MBPO (2 runs)", "RMBPO, eta 4 (1 run)", "nominal"]
 
 
 def test_the_heat_map_has_its_axes_the_right_way_round(grid):

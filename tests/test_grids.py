@@ -13,7 +13,7 @@ from rmbpo_fast.grids import make_experiment, paper_experiments, parse_axis
         ("torso_mass=2.5:6.0:0.5", "torso_mass", (2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0)),
         ("friction=-0.2:0.2:0.1", "friction", (-0.2, -0.1, 0.0, 0.1, 0.2)),
         ("gravity=1:2.2:0.5", "gravity", (1.0, 1.5, 2.0)),
-        ("pole_mass=5,50,100", "pole_mass", (5.0, 50.0, 100.0)),
+        ("pole_mass=100,5,50", "pole_mass", (5.0, 50.0, 100.0)),
         ("joint_stiffness:a,b=0:2:1", "joint_stiffness:a,b", (0.0, 1.0, 2.0)),
     ],
 )
@@ -33,7 +33,8 @@ def test_values(text, name, values):
         ("torso_mass=1:2:0", "a STEP above 0"),
         ("torso_mass=2:1:0.5", "FIRST <= LAST"),
         ("torso_mass=0:nan:1", "FIRST <= LAST"),
-        ("torso_mass=0:1:1e-3", "1001 values; at most 1000"),
+        ("torso_mass=0:1:1e-3", "1000 steps; at most 1000 values"),
+        ("torso_mass=0:1e300:1e-300", "at most 1000 values"),
         ("torso_mass=1,2,1", "given twice"),
     ],
 )
@@ -65,6 +66,7 @@ def test_worlds_of_two_axes_and_a_fixed_change():
         (("torso_mass=1",), "friction=0,1", "--vs needs a --distort with a range"),
         (("torso_mass=1,2",), "friction=1", "a single value goes to --distort"),
         (("torso_mass=1,2",), "torso_mass=3,4", "given twice: torso_mass"),
+        (("torso_mass=1:100:1",), "friction=0:1:0.01", "10100 worlds; at most 1000"),
     ],
 )
 def test_what_makes_no_picture_is_refused(distort, vs, words):

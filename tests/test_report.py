@@ -69,8 +69,13 @@ def test_what_is_missing_is_named(page, tmp_path, monkeypatch, capsys):
     assert "python -m rmbpo_fast.evaluate run --grid paper" in text
     assert "python -m rmbpo_fast.analyze run" in text
     before = Path("report.html").read_text()
-    Path("run/metrics.csv").write_text("")
-    for words, status in ((["run"], 1), (["nothing"], 1), ([], 2)):
+    metrics = Path("run/metrics.csv").read_bytes()
+    capsys.readouterr()
+    for broken in (b"", b"a,b\n1,2\n", b"\xff\xfe,\n", metrics.split(b"\n")[0] + b"\n"):
+        Path("run/metrics.csv").write_bytes(broken)
+        assert report.main(["run"]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+    for words, status in ((["nothing"], 1), ([], 2)):
         assert report.main(words) == status
         assert capsys.readouterr().err.count("\n") == 1
     assert Path("report.html").read_text() == before
@@ -125,3 +130,36 @@ def test_a_browser_draws_it_without_errors_or_sideways_scrolling(page, tmp_path,
     assert result["scroll"] <= width
     assert result["widest"] <= width
     assert result["cut"] == 0
+
+
+def test_results_are_matched_by_policy_and_a_cut_row_is_left_out(page, tmp_path, monkeypatch):
+    """Run from elsewhere, on a run named by its absolute path beside one named by a relative."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(page.parent / "runs/mbpo", "run")
+    metrics = Path("run/metrics.csv").read_text()
+    Path("run/metrics.csv").write_text(metrics[: metrics.rindex(",")])
+    words = ["run", str(page.parent / "runs/rmbpo"), "--evaluations"]
+    assert report.main([*words, str(page.parent / "evaluations")]) == 0
+    text = html.unescape(Path("report.html").read_text())
+    assert "InvertedPendulum-v2, pole_mass (2 episodes)" in text
+    shutil.copy(page.parent / "runs/rmbpo/policy.safetensors", "run")
+    shutil.rmtree("run/policies")
+    (tmp_path / "empty").mkdir()
+    assert report.main(["run", "--evaluations", str(tmp_path / "empty")]) == 0
+    assert "No evaluation of these runs" in html.unescape(Path("report.html").read_text())
+    (tmp_path / "empty/results.json").write_text("[]")
+    assert report.main(["run", "--evaluations", str(tmp_path / "empty")]) == 1
+
+
+def test_every_group_has_a_colour_of_its_own(page, tmp_path, monkeypatch):
+    """Also one that only the evaluation knows."""
+    monkeypatch.chdir(tmp_path)
+    evaluations = str(page.parent / "evaluations")
+    words = [str(page.parent / "runs/rmbpo"), "--evaluations", evaluations]
+    assert report.main(words) == 0
+    text = Path("report.html").read_text()
+    figure = text[text.index("pole_mass (2 episodes)") :].split("Plotly.newPlot", 1)[1]
+    colours = re.findall(
+        r'"line":\{"color":"(#\w+)"\},"mode":"lines\+markers"', figure.split("</script>")[0]
+    )
+    assert len(colours) == len(set(colours)) == 2

@@ -21,8 +21,9 @@ from rmbpo_fast.episodes import play
 from rmbpo_fast.errors import StorageError
 from rmbpo_fast.policy import FILE_NAME, Policy, save_policy
 from rmbpo_fast.presets import preset
-from rmbpo_fast.robustness import Store, find_policies, group_of, load_subjects, summarise
+from rmbpo_fast.robustness import Store, summaries, summarise
 from rmbpo_fast.run_files import write_config
+from rmbpo_fast.subjects import find_policies, group_of, load_subjects
 from rmbpo_fast.tasks import find_task
 
 
@@ -70,10 +71,13 @@ def test_a_curve_over_one_distortion(runs, capsys):
     assert found["versions"].keys() == {"rmbpo_fast", "envpool", "mujoco", "numpy"}
     assert [p["group"] for p in found["policies"]] == ["MBPO", "MBPO", "RMBPO, eta 0.05"]
     assert len(rows) == 6
-    assert rows[0]["run"] == "runs/mbpo-0"
+    assert found["axes"][0]["label"] == "pole mass (kg)"
+    assert rows[0]["policy"] == "runs/mbpo-0"
+    assert rows[0]["eval_seed"] == "4"
+    assert rows[0]["command"] == found["command"]
     config = preset("inverted_pendulum").task
     for row in rows:
-        policy = Policy.load(row["run"])
+        policy = Policy.load(row["policy"])
         changes = {"pole_mass": float(row["pole_mass"])}
         expected = play(policy.unit_action, config, 3, 4, changes)
         assert float(row["return_mean"]) == pytest.approx(expected.mean())
@@ -138,6 +142,8 @@ def test_action_noise_scales_the_tasks_own(runs):
 
     assert (returns({"action_noise": 1.0}) == returns({})).all()
     assert (returns({"action_noise": 4.0}) != returns({})).any()
+    louder = preset("inverted_pendulum").replace(action_noise_scale=0.8).task
+    assert (returns({"action_noise": 4.0}) == play(policy.unit_action, louder, 6, 0)).all()
     none = preset("inverted_pendulum").replace(action_noise="none").task
     assert (returns({"action_noise": 0.0}) == play(policy.unit_action, none, 6, 0)).all()
 
@@ -189,15 +195,21 @@ def test_bad_input_is_one_line_and_writes_nothing(runs, capsys, arguments, statu
 
 def test_runs_policies_and_patterns(runs):
     last = runs / "runs/mbpo-0" / FILE_NAME
-    kept = runs / "runs/mbpo-0/policies/step-000000250.safetensors"
-    kept.parent.mkdir()
-    shutil.copy(last, kept)
+    kept = runs / "runs/mbpo-0/policies"
+    kept.mkdir()
+    shutil.copy(last, kept / "step-000000500.safetensors")  # the same policy
+    shutil.copy(runs / "runs/mbpo-1" / FILE_NAME, kept / "step-000000250.safetensors")
     (runs / "runs/notes.d").mkdir()  # no run: left out of a pattern
     assert len(find_policies(["runs/*"])) == 3
     assert len(find_policies(["runs/*", "runs/mbpo-0", str(last.relative_to(runs))])) == 3
-    subjects = load_subjects(["runs/*", "runs/mbpo-0/policies/*"])
+    subjects = load_subjects(["runs/*", str(runs / "runs/mbpo-1"), "runs/mbpo-0/policies/*"])
     assert [s.group for s in subjects] == ["MBPO", "MBPO", "RMBPO, eta 0.05", "MBPO"]
     assert subjects[3].name.endswith("step-000000250.safetensors")
+    # two policies of run mbpo-0, with 10 and 30, are one run with 20
+    returns = np.array([[[10.0, 10.0], [40.0, 40.0], [5.0, 5.0], [30.0, 30.0]]])
+    ((mbpo, rmbpo),) = summaries(subjects, returns, "mean")
+    assert (mbpo.runs, mbpo.value, mbpo.low, mbpo.high) == (2, 30.0, 20.0, 40.0)
+    assert (rmbpo.runs, rmbpo.low) == (1, None)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +219,12 @@ def test_runs_policies_and_patterns(runs):
         ({"eta": 0.0, "kl_target_nats": None}, "MBPO"),
         ({"eta": 4.0, "kl_target_nats": None}, "RMBPO, eta 4"),
         ({"kl_target_nats": 0.01}, "RMBPO, KL target 0.01 nats"),
-        ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO (full), eta 4"),
+        ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO, eta 4, full"),
+        ({"adversary_dims": (0, 11)}, "RMBPO, KL target 0.005 nats, dims 0 11"),
+        (
+            {"estimator": "pathwise", "baseline": "none", "adversary_warm_start": False},
+            "RMBPO, KL target 0.005 nats, pathwise, baseline none, cold start",
+        ),
     ],
 )
 def test_groups(settings, group):
@@ -231,9 +248,10 @@ def test_statistics():
 
 
 def test_a_foreign_store_is_refused(tmp_path):
-    (tmp_path / "episodes.jsonl").write_text("hello\n")
-    with pytest.raises(StorageError, match="not a file of results"):
-        Store(tmp_path / "episodes.jsonl")
+    for content in (b"hello\n", b"\xff\xfe\n", b"{}\n"):
+        (tmp_path / "episodes.jsonl").write_bytes(content)
+        with pytest.raises(StorageError, match="not a file of results"):
+            Store(tmp_path / "episodes.jsonl")
 
 
 def test_sigterm_removes_the_private_models(runs):
@@ -312,4 +330,11 @@ def test_evaluating_a_trained_run(small_flags, tmp_path, monkeypatch):
     assert train.main([*small_flags, *flags(run_dir="run")]) == 0
     assert evaluate.main(["run", "run/policies/*", "--episodes", "2"]) == 0
     _, rows = results(tmp_path / "evaluations/inverted_pendulum/nominal")
-    assert len(rows) == 5  # the last epoch's policy is the run's last
+    assert len(rows) == 4  # the last epoch's policy is the run's last
+
+
+def test_a_task_without_noise_has_none_to_multiply(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "run", "Pendulum-v1")
+    assert evaluate.main(["run", "--distort", "action_noise=1,100"]) == 2
+    assert "this task has none" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from test_robustness import make_run
 from rmbpo_fast import evaluate, video
 from rmbpo_fast.distortion import Physics
 from rmbpo_fast.errors import RmbpoError
-from rmbpo_fast.robustness import load_subject
+from rmbpo_fast.subjects import load_subject
 from rmbpo_fast.tasks import find_task
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
@@ -48,8 +48,7 @@ def test_a_film_of_two_worlds(run, monkeypatch, capsys):
     if "no renderer works here" in error:
         pytest.skip(error)
     assert status == 0, error
-    film = "evaluations/inverted_pendulum/nominal-pole_mass=200-gravity=30/video.mp4"
-    film = film.replace("nominal-", "")
+    film = "evaluations/inverted_pendulum/pole_mass=200-gravity=30/video.mp4"
     facts, *frames = imageio_ffmpeg.read_frames(film)
     assert facts["size"] == (960, 360)
     assert facts["fps"] == pytest.approx(25.0)
