@@ -5,6 +5,8 @@ import pytest
 
 from rmbpo_fast import figures, report_figures
 
+TORSO = {"label": "torso mass (kg)", "values": [2.0, 4.0, 6.0]}
+
 
 def group(name, value, spread=None):
     runs = 1 if name.startswith("R") else 2
@@ -24,12 +26,7 @@ def experiment(axes, worlds):
 
 @pytest.fixture
 def curve():
-    axis = {
-        "name": "torso_mass",
-        "label": "torso mass (kg)",
-        "values": [2.0, 4.0, 6.0],
-        "nominal": 3.66,
-    }
+    axis = {"name": "torso_mass", **TORSO, "nominal": 3.66}
     worlds = [
         {"at": [m], "groups": [group("MBPO", 100 * m, 10), group("RMBPO, eta 4", 50 * m)]}
         for m in axis["values"]
@@ -39,12 +36,7 @@ def curve():
 
 @pytest.fixture
 def grid():
-    across = {
-        "name": "torso_mass",
-        "label": "torso mass (kg)",
-        "values": [2.0, 4.0, 6.0],
-        "nominal": 3.0,
-    }
+    across = {"name": "torso_mass", **TORSO, "nominal": 3.0}
     down = {"name": "friction", "label": "friction", "values": [-0.5, 0.5], "nominal": 0.0}
     worlds = [
         {"at": [m, f], "groups": [group("MBPO", 100 * m + f), group("RMBPO, eta 4", m)]}

@@ -24,7 +24,8 @@ def page(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         for algo in ("mbpo", "rmbpo"):
-            words = flags(env="inverted_pendulum", **SMALL, algo=algo, run_dir=f"runs/{algo}")
+            words = flags(env="inverted_pendulum", **SMALL, algo=algo, threads=1)
+            words += flags(run_dir=f"runs/{algo}")
             assert train.main(words) == 0
         assert analyze.main(["runs/rmbpo", "--episodes", "2"]) == 0
         few = ["--episodes", "2"]
