@@ -100,3 +100,16 @@ def test_unknown_settings_are_refused():
     del data["adversary"]["eta"]
     with pytest.raises(ConfigError, match=r"not the settings of this version.*eta"):
         from_json(data)
+
+
+def test_a_run_of_an_older_version_lacks_settings_of_the_machine_only():
+    data = to_json(preset("hopper"))
+    del data["run"]["keep_policies"]
+    assert from_json(data) == preset("hopper")
+    del data["adversary"]["eta"]
+    with pytest.raises(ConfigError, match="eta"):
+        from_json(data)
+    data = to_json(preset("hopper"))
+    data["run"]["future"] = 1
+    with pytest.raises(ConfigError, match="future"):
+        from_json(data)

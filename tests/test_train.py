@@ -419,3 +419,13 @@ def test_the_last_epochs_policies_are_kept(small_flags, tmp_path):
     last = Policy.load(run_dir)(obs)
     assert np.array_equal(Policy.load(files[1])(obs), last)
     assert not np.array_equal(Policy.load(files[0])(obs), last)
+
+
+def test_policies_of_a_past_that_a_resume_undid_go(small, tmp_path):
+    agent = build(small, find_task("inverted_pendulum"), torch.device("cpu"))
+    agent.envs.close()
+    config = small.replace(keep_policies=2)
+    for step in (600, 700, 800, 550, 600):  # killed at 800, gone on from 500
+        agent.progress.env_step = step
+        loop.keep_epoch_policy(agent, config, tmp_path)
+    assert [int(f.stem.removeprefix("step-")) for f in epoch_files(tmp_path)] == [550, 600]
