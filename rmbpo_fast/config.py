@@ -315,10 +315,14 @@ def to_json(config: Config) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
+# settings that came after the first runs
+_ADDED_LATER = {"keep_policies", "adversary_holdout_max_rows", "adversary_patience_checks"}
+
+
 def from_json(data: dict[str, Any]) -> Config:
     """The inverse of `to_json`.
 
-    A setting of the machine that an older version didn't have takes its default.
+    A setting that older runs don't have takes its default, which is what those runs did.
 
     Raises:
         ConfigError: a missing, unknown or mistyped field.
@@ -328,8 +332,7 @@ def from_json(data: dict[str, Any]) -> Config:
         for group in dataclasses.fields(Config):
             hints = typing.get_type_hints(group.type)
             odd = hints.keys() ^ data[group.name].keys()
-            if group.type is RunConfig:
-                odd -= hints.keys()
+            odd -= _ADDED_LATER & hints.keys()
             if odd:
                 raise KeyError(*sorted(odd))
             for name, value in data[group.name].items():

@@ -102,7 +102,7 @@ def test_unknown_settings_are_refused():
         from_json(data)
 
 
-def test_a_run_of_an_older_version_lacks_settings_of_the_machine_only():
+def test_a_run_of_an_older_version_lacks_later_settings_only():
     data = to_json(preset("hopper"))
     del data["run"]["keep_policies"]
     assert from_json(data) == preset("hopper")
