@@ -12,6 +12,7 @@ from rmbpo_fast.config import Config
 from rmbpo_fast.envs import Envs
 from rmbpo_fast.errors import ConfigError, DivergedError
 from rmbpo_fast.learned_termination import LearnedTermination
+from rmbpo_fast.randomized_env import RandomizedVector, parse_ranges
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.rollout import Dynamics
 from rmbpo_fast.sac import SAC
@@ -21,7 +22,7 @@ from rmbpo_fast.tasks import Task
 from rmbpo_fast.termination import Rule, load_rule, never
 from rmbpo_fast.world_model import WorldModel
 
-_DEVICE_STREAMS = ("act", "world_model", "termination", "adversary", "rollout", "sac")
+_DEVICE_STREAMS = ("act", "world_model", "termination", "adversary", "rollout", "sac", "explorer")
 
 
 @dataclass
@@ -41,7 +42,11 @@ class Progress:
 
 @dataclass
 class Agent:
-    """The parts, side by side; none refers to another. `train.py` hands each what it needs."""
+    """The parts, side by side; none refers to another. `loop.py` hands each what it needs.
+
+    `explorer` and `nominal` are there with --explore nominal only: a second SAC, and its rollouts
+    in p_theta.
+    """
 
     envs: Envs
     real: ReplayBuffer
@@ -51,6 +56,8 @@ class Agent:
     sac: SAC
     rule: Rule
     streams: dict[str, torch.Generator]
+    explorer: SAC | None = None
+    nominal: ReplayBuffer | None = None
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -74,13 +81,16 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
     seed = config.run.seed
     streams = {name: generator_for(seed, name, device=device) for name in _DEVICE_STREAMS}
     streams["env_noise"] = generator_for(seed, "env_noise")
+    env_seed = seed_for(seed, "env resets") % 2**31
+    ranges = parse_ranges(config.task.randomize, task)
     envs = Envs(
         task,
         config.task.num_envs,
         config.task.action_noise,
         config.task.action_noise_scale,
-        seed_for(seed, "env resets") % 2**31,
+        env_seed,
         streams["env_noise"],
+        RandomizedVector(task, config.task.num_envs, env_seed, ranges) if ranges else None,
     )
     sizes = (envs.obs_size, envs.action_size)
     low, high = task.obs_bounds(envs.obs_size)
@@ -88,6 +98,10 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
         *sizes, config.model, low, high, generator_for(seed, "init world_model"), device
     )
     sac = SAC(*sizes, config.sac, generator_for(seed, "init sac"), device)
+    explorer, nominal = None, None
+    if config.adversary.explore == "nominal":
+        explorer = SAC(*sizes, config.sac, generator_for(seed, "init explorer"), device)
+        nominal = ReplayBuffer(*sizes, imagined_capacity(config, 1), device)
     return Agent(
         envs=envs,
         real=ReplayBuffer(*sizes, config.task.total_env_steps + config.task.num_envs, device),
@@ -97,6 +111,8 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
         sac=sac,
         rule=_choose_rule(config, task, envs.obs_size, device),
         streams=streams,
+        explorer=explorer,
+        nominal=nominal,
     )
 
 
@@ -105,7 +121,7 @@ def _build_adversary(
 ) -> Adversary | None:
     # At eta = 0 the optimum g* = p is known and imagining in p is exactly MBPO; a `full` g_psi
     # would still lag behind p's refits there.
-    if config.adversary.algo == "mbpo" or config.adversary.eta == 0:
+    if config.adversary.algo != "rmbpo" or config.adversary.eta == 0:
         return None
     try:
         return Adversary(
@@ -146,6 +162,8 @@ def _learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.
     }
     if agent.adversary is not None:
         found["adversary"] = (agent.adversary, {"adam": agent.adversary.optimizer})
+    if agent.explorer is not None:
+        found["explorer"] = (agent.explorer, dict(agent.explorer.optimizers))
     if isinstance(agent.rule, LearnedTermination):
         found["termination"] = (agent.rule, {"adam": agent.rule.optimizer})
     return found
@@ -174,6 +192,7 @@ def state_tree(agent: Agent) -> Tree:
         "envs": agent.envs.state_dict(),
         "real": agent.real.state_dict(),
         "imagined": agent.imagined.state_dict(),
+        **({"nominal": agent.nominal.state_dict()} if agent.nominal is not None else {}),
         "learners": {
             name: {
                 "module": dict(module.state_dict()),
@@ -202,6 +221,8 @@ def load_tree_into(agent: Agent, tree: Tree, journal: Tensor) -> None:
     agent.real.load_state_dict(tree["real"])
     agent.real.resize_(capacity)
     agent.imagined.load_state_dict(tree["imagined"])
+    if agent.nominal is not None:
+        agent.nominal.load_state_dict(tree["nominal"])
     for name, (module, optimizers) in _learners(agent).items():
         saved: dict[str, Any] = tree["learners"][name]
         module.load_state_dict(saved["module"])

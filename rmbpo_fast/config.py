@@ -35,6 +35,9 @@ class TaskConfig:
     termination: str = "auto"
     """Ending rule for imagined states: auto (the task's own, else learned), learned, never, or
     module:function from next_obs [B, S] to bool [B]."""
+    randomize: tuple[str, ...] = ()
+    """With --algo dr: ranges such as pole_mass=2:20, one world for each real episode. Evaluations
+    stay nominal."""
     random_steps: int = 5_000
     """Real steps of uniformly random actions before anything is learned."""
     total_env_steps: int = 125_000
@@ -73,8 +76,12 @@ class ModelConfig:
 class AdversaryConfig:
     """The adversarial auxiliary model g_psi."""
 
-    algo: Literal["rmbpo", "mbpo"] = "rmbpo"
-    """rmbpo imagines in g_psi, mbpo in p_theta."""
+    algo: Literal["rmbpo", "mbpo", "dr", "sac"] = "rmbpo"
+    """rmbpo imagines in g_psi, mbpo in p_theta; dr (domain randomisation) is mbpo with --randomize;
+    sac learns from real data only."""
+    explore: Literal["robust", "nominal"] = "robust"
+    """Who collects the real data: the robust policy, or a second SAC that learns in p_theta's
+    rollouts and is as good at exploring as MBPO's (ours; the paper's open question)."""
     eta: float = 0.05
     """Weight of the value term: larger is more pessimistic, 0 is MBPO. Given alone, it stays
     fixed; with --kl-target-nats it is where eta starts."""
@@ -300,6 +307,11 @@ def validate(config: Config) -> None:
         fail("horizon_max", f"at least --horizon-min, {config.rollout.horizon_min}")
     if config.adversary.adversary_dims == ():
         fail("adversary_dims", "one or more dimensions")
+    if (config.adversary.algo == "dr") != bool(config.task.randomize):
+        raise ConfigError("--algo dr and --randomize NAME=FIRST:LAST ... go together")
+    robust = config.adversary.algo == "rmbpo" and config.adversary.eta > 0
+    if config.adversary.explore == "nominal" and not robust:
+        fail("explore", "robust where there is no adversary")
     if config.adversary.kl_target_nats is not None and config.adversary.eta == 0:
         fail("eta", "greater than 0 where --kl-target-nats adapts it")
 
@@ -316,7 +328,13 @@ def to_json(config: Config) -> dict[str, Any]:
 
 
 # settings that came after the first runs
-_ADDED_LATER = {"keep_policies", "adversary_holdout_max_rows", "adversary_patience_checks"}
+_ADDED_LATER = {
+    "keep_policies",
+    "adversary_holdout_max_rows",
+    "adversary_patience_checks",
+    "randomize",
+    "explore",
+}
 
 
 def from_json(data: dict[str, Any]) -> Config:

@@ -9,7 +9,7 @@ from torch import Tensor
 from rmbpo_fast.errors import EnvironmentFault
 from rmbpo_fast.tasks import Task
 from rmbpo_fast.types import Transition
-from rmbpo_fast.vector_env import make_vector_env
+from rmbpo_fast.vector_env import VectorEnv, make_vector_env
 
 
 class Episode(NamedTuple):
@@ -48,6 +48,7 @@ class Envs:
         noise_scale: in the environment's action units.
         seed: of the resets.
         generator: CPU generator that draws the action noise.
+        vector: steps other worlds than the task's own.
 
     Attributes:
         obs: [N, S] float32, where the next action is due.
@@ -65,8 +66,9 @@ class Envs:
         noise_scale: float,
         seed: int,
         generator: torch.Generator,
+        vector: VectorEnv | None = None,
     ) -> None:
-        self.vector = make_vector_env(task, num_envs, seed)
+        self.vector = vector or make_vector_env(task, num_envs, seed)
         self.obs_size = task.obs_size or self.vector.obs_size
         self.low = torch.from_numpy(self.vector.low.astype(np.float64))
         self.high = torch.from_numpy(self.vector.high.astype(np.float64))

@@ -21,8 +21,9 @@ from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.learned_termination import LearnedTermination
 from rmbpo_fast.metrics import Metrics
 from rmbpo_fast.policy import FILE_NAME, epoch_file, epoch_files, save_policy
-from rmbpo_fast.replay import sample_mixed
-from rmbpo_fast.rollout import horizon_at, imagine
+from rmbpo_fast.replay import ReplayBuffer, sample_mixed
+from rmbpo_fast.rollout import Dynamics, horizon_at, imagine
+from rmbpo_fast.sac import SAC
 from rmbpo_fast.seeding import seed_for
 from rmbpo_fast.tasks import find_task
 
@@ -64,50 +65,73 @@ def fit_and_imagine(agent: Agent, config: Config, metrics: Metrics) -> None:
     with metrics.watch.phase("rollout"):
         epoch = progress.env_step // config.task.epoch_steps
         horizon = horizon_at(epoch, config.rollout)
-        if horizon != progress.horizon:
+        grown, progress.horizon = horizon != progress.horizon, horizon
+        if grown:
             agent.imagined.resize_(imagined_capacity(config, horizon))
-            progress.horizon = horizon
-        stored = torch.zeros((), dtype=torch.int64)
-        rows = config.rollout.rollout_rows
-        chunk = config.rollout.rollout_chunk_rows
-        if chunk is None:
-            on_cpu = agent.real.rows.device.type == "cpu"
-            chunk = 1_000 * config.model.num_elites if on_cpu else rows
-        for first in range(0, rows, chunk):
-            starts = agent.real.sample(min(chunk, rows - first), streams["rollout"]).obs
-            stored = stored + imagine(
-                starts,
-                horizon,
-                agent.dynamics,
-                agent.world_model,
-                agent.sac,
-                agent.rule,
-                agent.imagined,
-                streams["rollout"],
-            )
-        if not len(agent.imagined):
-            raise DivergedError("no imagined transition is finite")
+        stored = imagine_all(
+            agent, config, agent.dynamics, agent.sac, agent.imagined, streams["rollout"]
+        )
+        if agent.explorer is not None and agent.nominal is not None:
+            if grown:
+                agent.nominal.resize_(imagined_capacity(config, horizon))
+            p_theta = agent.world_model.predict
+            imagine_all(agent, config, p_theta, agent.explorer, agent.nominal, streams["explorer"])
         metrics.add(
             {
                 "rollout/horizon_steps": float(horizon),
                 "rollout/imagined_steps": stored,
-                "rollout/alive_length_mean": stored / rows,
+                "rollout/alive_length_mean": stored / config.rollout.rollout_rows,
             }
         )
     progress.fit_step = progress.env_step
 
 
+def imagine_all(
+    agent: Agent,
+    config: Config,
+    dynamics: Dynamics,
+    sac: SAC,
+    imagined: ReplayBuffer,
+    stream: torch.Generator,
+) -> Tensor:
+    """Rollouts of one policy from --rollout-rows real states; how many steps were stored, []."""
+    stored = torch.zeros((), dtype=torch.int64)
+    rows = config.rollout.rollout_rows
+    chunk = config.rollout.rollout_chunk_rows
+    if chunk is None:
+        on_cpu = agent.real.rows.device.type == "cpu"
+        chunk = 1_000 * config.model.num_elites if on_cpu else rows
+    for first in range(0, rows, chunk):
+        starts = agent.real.sample(min(chunk, rows - first), stream).obs
+        horizon = agent.progress.horizon
+        stored = stored + imagine(
+            starts, horizon, dynamics, agent.world_model, sac, agent.rule, imagined, stream
+        )
+    if not len(imagined):
+        raise DivergedError("no imagined transition is finite")
+    return stored
+
+
 def update_policy(agent: Agent, config: Config, updates: int) -> dict[str, Tensor]:
     """Step 4 of the loop: SAC on mixed batches. Returns the last update's metrics."""
-    sac, stream, batch_size = agent.sac, agent.streams["sac"], config.sac.sac_batch_size
     report: dict[str, Tensor] = {}
     for _ in range(updates):
-        batch = sample_mixed(
-            agent.real, agent.imagined, batch_size, config.sac.real_fraction, stream
-        )
-        noise = sac.draw_noise((2, batch_size), stream)
-        report = sac.update(batch, noise[0], noise[1])
+        report = update_once(agent, config, agent.sac, agent.imagined, agent.streams["sac"])
+        if agent.explorer is not None and agent.nominal is not None:
+            stream = agent.streams["explorer"]
+            update_once(agent, config, agent.explorer, agent.nominal, stream)
     return report
+
+
+def update_once(
+    agent: Agent, config: Config, sac: SAC, imagined: ReplayBuffer, stream: torch.Generator
+) -> dict[str, Tensor]:
+    """One update of one policy from the real data and its own rollouts."""
+    batch_size = config.sac.sac_batch_size
+    real_fraction = 1.0 if config.adversary.algo == "sac" else config.sac.real_fraction
+    batch = sample_mixed(agent.real, imagined, batch_size, real_fraction, stream)
+    noise = sac.draw_noise((2, batch_size), stream)
+    return sac.update(batch, noise[0], noise[1])
 
 
 def act_and_store(agent: Agent, config: Config, journal: JournalWriter) -> None:
@@ -117,7 +141,7 @@ def act_and_store(agent: Agent, config: Config, journal: JournalWriter) -> None:
         shape = (len(envs.obs), envs.action_size)
         action = 2.0 * torch.rand(shape, generator=stream, device=device) - 1.0
     else:
-        action = agent.sac.act(envs.obs.to(device), stream)
+        action = (agent.explorer or agent.sac).act(envs.obs.to(device), stream)
     action = action.cpu()
     if not torch.isfinite(action).all():
         raise DivergedError("the policy's action is not finite")
@@ -201,7 +225,7 @@ def train(
             due = progress.fit_step is None or (
                 progress.env_step - progress.fit_step >= config.model.fit_every_steps
             )
-            if due:
+            if due and config.adversary.algo != "sac":
                 fit_and_imagine(agent, config, metrics)
             with metrics.watch.phase("sac"):
                 updates = config.sac.updates_per_step * stepped

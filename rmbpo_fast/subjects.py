@@ -43,6 +43,10 @@ class Subject:
 def group_of(config: Config) -> str:
     """`MBPO`, `RMBPO, eta 4` or `RMBPO, KL target 0.005 nats`, and what isn't the usual."""
     adversary, usual = config.adversary, AdversaryConfig()
+    if adversary.algo == "sac":
+        return "SAC"
+    if adversary.algo == "dr":
+        return f"MBPO, randomised {' '.join(config.task.randomize)}"
     if adversary.algo == "mbpo" or adversary.eta == 0:
         return "MBPO"
     if adversary.kl_target_nats is not None:
@@ -54,6 +58,8 @@ def group_of(config: Config) -> str:
             name += f", {getattr(adversary, field)}"
     if adversary.baseline != usual.baseline:
         name += f", baseline {adversary.baseline}"
+    if adversary.explore != usual.explore:
+        name += f", {adversary.explore} exploration"
     if not adversary.adversary_warm_start:
         name += ", cold start"
     if adversary.adversary_dims is not None:

@@ -41,11 +41,9 @@ def compile_learning(agent: Agent, device: torch.device) -> str:
     """Compiles the losses where that is faster on this device; says in a line what was done."""
     if device.type == "cpu":
         return "compile: nothing, it gains too little on a CPU (bench/RESULTS.md)"
-    owners: list[tuple[Any, str]] = [
-        (agent.world_model, "loss"),
-        (agent.sac, "critic_objective"),
-        (agent.sac, "actor_objective"),
-    ]
+    owners: list[tuple[Any, str]] = [(agent.world_model, "loss")]
+    for sac in filter(None, (agent.sac, agent.explorer)):
+        owners += [(sac, "critic_objective"), (sac, "actor_objective")]
     if agent.adversary is not None:
         owners.append((agent.adversary, "loss"))
     for owner, name in owners:

@@ -12,7 +12,7 @@ LEVELS = [
     {"checkpoint", "display", "learned_termination", "world_model", "sac", "presets", "policy"},
     {"adversary", "rollout", "tasks"},
     {"vector_env", "distortion", "grids"},
-    {"envs", "dimensions"},
+    {"envs", "dimensions", "randomized_env"},
     {"episodes", "agent", "figures"},
     {"run_files", "loop", "subjects", "analysis"},
     {"cli", "video", "report_figures", "robustness"},

@@ -44,6 +44,9 @@ def _episode_end(run_dir, after):
         {"kl_target_nats": 0.01},
         {"termination": "learned"},
         {"compile": True},
+        {"algo": "sac"},
+        {"algo": "dr", "randomize": ("pole_mass=2:20", "gravity=8:12")},
+        {"explore": "nominal"},
     ],
     ids=lambda more: " ".join(more) or "default",
 )
