@@ -86,6 +86,8 @@ def _print(names: list[Dimension], found: dict[str, Any]) -> None:
     _print_table(names, found, _MODEL)
     if "kl_nats" in found:
         _print_table(names, found, _ADVERSARY)
+        if found["kl_nats"] < 1e-7:
+            print("the adversary equals p here: it hasn't learned anything yet")
         print(
             f"adversary: KL {found['kl_nats']:.4f} nats a step, drop of V "
             f"{found['value_drop']:.3f} +- {found['value_drop_error']:.3f}; V has mean "
@@ -96,8 +98,8 @@ def _print(names: list[Dimension], found: dict[str, Any]) -> None:
     else:
         print(
             f"Q {gap['q_mean']:.1f} against a discounted return of {gap['return_mean']:.1f}: gap "
-            f"{gap['gap']:+.1f} ({100 * gap['gap_share']:+.0f} %); Q holds an entropy bonus of "
-            f"about {gap['entropy_bonus']:+.1f}"
+            f"{gap['gap']:+.1f} ({100 * gap['gap_share']:+.0f} %); SAC's entropy bonus would be "
+            f"{gap['entropy_bonus']:+.1f} of it in the long run"
         )
 
 

@@ -163,7 +163,7 @@ def run_experiment(
 def run(arguments: Arguments, command: str) -> None:
     """The whole command. Raises RmbpoError where it can't be done."""
     if not arguments.runs:
-        raise ConfigError("expected at least one run folder")
+        raise ConfigError("expected at least one run folder, before the flags")
     if arguments.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1, not {arguments.episodes}")
     if arguments.grid and (arguments.distort or arguments.vs):

@@ -65,7 +65,8 @@ def robustness_curve(results: dict[str, Any]) -> Figure:
     axes.set_xlabel(axis["label"])
     axes.set_ylabel(_value_label(results["statistic"]) + (" and 95 % interval" if banded else ""))
     axes.set_title(_title(results))
-    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(min(0.0, bottom), max(1.05 * top, top))
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -1,5 +1,6 @@
 """The trained policy on its own: a callable from observations to actions."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,14 @@ class Policy:
         self._weights = [tensors[f"weight_{i}"] for i in range(count)]
         self._biases = [tensors[f"bias_{i}"] for i in range(count)]
         self.obs_size = self._weights[0].shape[1]
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what the policy does: equal ones have equal digests, their files may differ."""
+        content = hashlib.sha256(self.env_id.encode())
+        for tensor in (self.low, self.high, *self._weights, *self._biases):
+            content.update(repr(tuple(tensor.shape)).encode() + tensor.numpy().tobytes())
+        return content.hexdigest()
 
     @classmethod
     def load(cls, path: str | Path) -> "Policy":

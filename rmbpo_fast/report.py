@@ -22,9 +22,9 @@ from rmbpo_fast.config import CONFIG_FILE, read_config
 from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.figures import COLOURS
 from rmbpo_fast.metrics import PHASES
-from rmbpo_fast.policy import FILE_NAME, epoch_files
+from rmbpo_fast.policy import FILE_NAME, Policy, epoch_files
 from rmbpo_fast.storage import write_text_atomically
-from rmbpo_fast.subjects import digest_of, find_policies, group_of
+from rmbpo_fast.subjects import find_policies, group_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         "machine": _read_json(folder / CONFIG_FILE)["machine"],
         "metrics": metrics,
         "analysis": _read_json(analysis) if analysis.exists() else None,
-        "digests": {digest_of(f) for f in (folder / FILE_NAME, *epoch_files(folder)) if f.exists()},
+        "digests": {Policy.load(f).digest for f in [folder / FILE_NAME, *epoch_files(folder)]},
     }
 
 
@@ -193,6 +193,7 @@ def main(argv: list[str] | None = None) -> int:
         if not arguments.runs:
             raise ConfigError("expected at least one run folder")
         page = make_page(arguments, shlex.join(["python", "-m", "rmbpo_fast.report", *words]))
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(arguments.out, page)
         print(f"{arguments.out}: {len(page) / 1e6:.1f} MB, opens in a browser without a network")
 

@@ -41,7 +41,9 @@ class Store:
                 entries = [json.loads(line) for line in lines]
                 self._known = {_key(entry["key"]): entry["returns"] for entry in entries}
             except (ValueError, KeyError, TypeError) as error:
-                raise StorageError(f"{path}: not a file of results ({error!r})") from error
+                raise StorageError(
+                    f"{path}: not a file of results ({error!r}); without it, all is played again"
+                ) from error
             if torn:  # the process was killed while it wrote its last line
                 write_text_atomically(path, "".join(line + "\n" for line in lines))
 

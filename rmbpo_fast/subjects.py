@@ -1,7 +1,6 @@
 """The policies under test: found, loaded, and grouped by how they were trained."""
 
 import glob
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ class Subject:
     Attributes:
         file: the policy's file.
         group: policies of one algorithm and eta, e.g. `RMBPO, eta 4`.
-        digest: sha256 of the file.
+        digest: sha256 of the policy's weights.
     """
 
     file: Path
@@ -67,11 +66,6 @@ def group_of(config: Config) -> str:
     return name
 
 
-def digest_of(file: Path) -> str:
-    """sha256 of a policy's file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def find_policies(patterns: Iterable[str]) -> list[Path]:
     """Policy files of run folders, policy files, or glob patterns of either, without repeats.
 
@@ -98,12 +92,12 @@ def _run_of(file: Path) -> Path:
 
 def load_subject(file: Path) -> Subject:
     """A policy and its run's settings. Raises StorageError where either is missing or damaged."""
-    policy = Policy.load(file)
     config = read_config(_run_of(file))
+    policy = Policy.load(file)
     expected = find_task(config.task.env).env_id
     if policy.env_id != expected:
         raise StorageError(f"{file}: a policy of {policy.env_id} in a run of {expected}")
-    return Subject(file, policy, config, group_of(config), digest_of(file))
+    return Subject(file, policy, config, group_of(config), policy.digest)
 
 
 def load_subjects(patterns: Iterable[str]) -> list[Subject]:

@@ -164,7 +164,7 @@ def test_the_papers_grid_makes_a_figure_for_each_distortion(runs, monkeypatch):
     ("arguments", "status", "words"),
     [
         ([], 2, "at least one run folder"),
-        (["nothing"], 1, "can't read the policy"),
+        (["nothing"], 1, "nothing: no run here"),
         (["nothing*"], 1, "no run matches"),
         (["runs/*", "--episodes", "0"], 2, "--episodes must be at least 1"),
         (["runs/*", "--distort", "torso_mass=4"], 2, "it has pole_mass, body_mass:cart|pole"),

@@ -179,11 +179,11 @@ def test_evaluate_command_prints_what_evaluate_returns(finished, small, capsys):
 
 
 def test_evaluate_command_refuses_what_is_no_run(finished, capsys, tmp_path):
-    for arguments, message in (
-        ([str(tmp_path / "nothing")], "can't read the policy"),
-        ([str(finished), "--episodes", "0"], "--episodes must be at least 1"),
+    for arguments, message, status in (
+        ([str(tmp_path / "nothing")], "no run here", 1),
+        ([str(finished), "--episodes", "0"], "--episodes must be at least 1", 2),
     ):
-        assert evaluate_module.main(arguments) == 1
+        assert evaluate_module.main(arguments) == status
         assert message in capsys.readouterr().err
 
 
