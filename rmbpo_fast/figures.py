@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patheffects import withStroke
 
 from rmbpo_fast.dimensions import Dimension
 
@@ -130,7 +131,8 @@ def _ticks(panel: Axes, across: dict[str, Any], down: dict[str, Any]) -> None:
         places = range(0, len(axis["values"]), step)
         set_ticks(places, [f"{axis['values'][i]:g}" for i in places])
         if (place := nominal_place(axis)) is not None:
-            line(place, color="white", linestyle=":", linewidth=1.2)
+            drawn = line(place, color="white", linestyle=":", linewidth=1.5)
+            drawn.set_path_effects([withStroke(linewidth=3, foreground="0.3")])
 
 
 def adversary_picture(results: dict[str, Any]) -> Figure:

@@ -1,6 +1,7 @@
 """The trained policy on its own: a callable from observations to actions."""
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class Policy:
         self._biases = [tensors[f"bias_{i}"] for i in range(count)]
         self.obs_size = self._weights[0].shape[1]
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 of what the policy does: equal ones have equal digests, their files may differ."""
         content = hashlib.sha256(self.env_id.encode())

@@ -96,7 +96,7 @@ def robustness(results: dict[str, Any], colours: dict[str, str]) -> go.Figure:
 
 def _heat_maps(results: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> go.Figure:
     across, down = results["axes"]
-    lowest = min(0.0, *(cell["value"] for cells in rows.values() for cell in cells))
+    every = [cell["value"] for cells in rows.values() for cell in cells]
     size = len(down["values"])
     figure = make_subplots(
         rows=len(rows), cols=1, subplot_titles=list(rows), vertical_spacing=0.25 / len(rows)
@@ -117,9 +117,8 @@ def _heat_maps(results: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -
                 draw(place, line_dash="dot", line_color="white", row=i + 1, col=1)
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category")
-    figure.update_layout(
-        coloraxis={"cmin": lowest, "colorscale": "Viridis", "colorbar": {"title": "return"}}
-    )
+    scale = {"cmin": min(0.0, *every), "cmax": max(every), "colorscale": "Viridis"}
+    figure.update_layout(coloraxis={**scale, "colorbar": {"title": "return"}})
     height = 120 + 300 * len(rows)
     return _layout(figure, across["label"], down["label"], height)
 

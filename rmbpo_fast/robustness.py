@@ -89,7 +89,7 @@ def play_all(
         for subject in subjects:
             task = subject.config.task
             key = {
-                "policy": subject.digest,
+                "policy": subject.policy.digest,
                 "env": subject.policy.env_id,
                 "envpool": metadata.version("envpool"),
                 "noise": [task.action_noise, task.action_noise_scale],
@@ -185,7 +185,12 @@ def as_json(
         "fixed": experiment.fixed,
         "statistic": statistic,
         "policies": [
-            {"policy": s.name, "group": s.group, "seed": s.config.run.seed, "sha256": s.digest}
+            {
+                "policy": s.name,
+                "group": s.group,
+                "seed": s.config.run.seed,
+                "sha256": s.policy.digest,
+            }
             for s in subjects
         ],
         "worlds": [

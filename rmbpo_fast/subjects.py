@@ -19,14 +19,12 @@ class Subject:
     Attributes:
         file: the policy's file.
         group: policies of one algorithm and eta, e.g. `RMBPO, eta 4`.
-        digest: sha256 of the policy's weights.
     """
 
     file: Path
     policy: Policy
     config: Config
     group: str
-    digest: str
 
     @property
     def run_dir(self) -> Path:
@@ -97,7 +95,7 @@ def load_subject(file: Path) -> Subject:
     expected = find_task(config.task.env).env_id
     if policy.env_id != expected:
         raise StorageError(f"{file}: a policy of {policy.env_id} in a run of {expected}")
-    return Subject(file, policy, config, group_of(config), policy.digest)
+    return Subject(file, policy, config, group_of(config))
 
 
 def load_subjects(patterns: Iterable[str]) -> list[Subject]:
@@ -110,7 +108,7 @@ def load_subjects(patterns: Iterable[str]) -> list[Subject]:
     loaded = [load_subject(file) for file in find_policies(patterns)]
     unique: dict[tuple[Path, str], Subject] = {}
     for subject in loaded:  # a run's last policy is that of its last epoch, too
-        unique.setdefault((subject.run_dir.resolve(), subject.digest), subject)
+        unique.setdefault((subject.run_dir.resolve(), subject.policy.digest), subject)
     subjects = list(unique.values())
 
     def setting(subject: Subject) -> str:

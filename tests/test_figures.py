@@ -82,6 +82,8 @@ def test_the_pages_pictures(curve, grid):
     maps = report_figures.robustness(grid, colours)
     np.testing.assert_array_equal(maps.data[0].z, [[199.5, 399.5, 599.5], [200.5, 400.5, 600.5]])
     assert list(maps.data[0].x) == [2.0, 4.0, 6.0]
+    scale = maps.layout.coloraxis
+    assert (scale.cmin, scale.cmax) == (0.0, 600.5)
 
 
 def test_the_adversarys_picture():
