@@ -24,10 +24,14 @@ class StorageError(RmbpoError):
     """A checkpoint, journal or policy file that is missing, damaged or of another kind."""
 
 
-def run_command(work: Callable[[], None], when_interrupted: str) -> int:
-    """Runs a command's work. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
+def run_command(work: Callable[[], int | None], when_interrupted: str) -> int:
+    """Runs a command's work.
+
+    Returns:
+        The exit status: the work's own (none is 0), 1 for a failure, 2 for bad settings.
+    """
     try:
-        work()
+        return work() or 0
     except ConfigError as error:
         print_error(error)
         return 2
@@ -37,7 +41,6 @@ def run_command(work: Callable[[], None], when_interrupted: str) -> int:
     except KeyboardInterrupt:
         print(when_interrupted, file=sys.stderr)
         return 130
-    return 0
 
 
 def print_error(error: Exception) -> None:

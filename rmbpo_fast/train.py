@@ -11,7 +11,7 @@ from rmbpo_fast.agent import Agent, build
 from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config
 from rmbpo_fast.display import Display
-from rmbpo_fast.errors import ConfigError, RmbpoError, StorageError, print_error
+from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.loop import StopRequest, train
@@ -110,17 +110,8 @@ def run(config: Config) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failed run, 2 for bad settings."""
-    try:
-        return run(parse(sys.argv[1:] if argv is None else argv))
-    except ConfigError as error:
-        print_error(error)
-        return 2
-    except (RmbpoError, OSError) as error:
-        print_error(error)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped before the first step", file=sys.stderr)
-        return 130
+    words = sys.argv[1:] if argv is None else argv
+    return run_command(lambda: run(parse(words)), "stopped before the first step")
 
 
 if __name__ == "__main__":
