@@ -26,8 +26,23 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def _names(results: dict[str, Any]) -> dict[str, str]:
     """Legend text per group: its name and number of runs."""
-    counts = {row["group"]: row["runs"] for row in results["worlds"][0]["groups"]}
+    counts = {group: rows[0]["runs"] for group, rows in by_group(results).items()}
     return {g: f"{g} ({n} {'run' if n == 1 else 'runs'})" for g, n in counts.items()}
+
+
+def by_group(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Each group's summary in every world, in the order of the worlds."""
+    groups = [row["group"] for row in results["worlds"][0]["groups"]]
+    return {g: [world["groups"][i] for world in results["worlds"]] for i, g in enumerate(groups)}
+
+
+def grids(results: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Each group's value over two axes, [down, across]."""
+    shape = [len(axis["values"]) for axis in results["axes"]]
+    return {
+        group: np.array([row["value"] for row in rows]).reshape(shape).T
+        for group, rows in by_group(results).items()
+    }
 
 
 def _value_label(statistic: str) -> str:
@@ -35,6 +50,7 @@ def _value_label(statistic: str) -> str:
 
 
 def _title(results: dict[str, Any]) -> str:
+    """The task, and what is changed throughout."""
     fixed = ", ".join(f"{name} = {value:g}" for name, value in results["fixed"].items())
     return results["env_id"] + (f", {fixed}" if fixed else "")
 
@@ -50,13 +66,11 @@ def robustness_curve(results: dict[str, Any]) -> Figure:
     axis = results["axes"][0]
     x = [world["at"][0] for world in results["worlds"]]
     banded = False
-    for i, (group, text) in enumerate(_names(results).items()):
-        rows = [
-            next(g for g in world["groups"] if g["group"] == group) for world in results["worlds"]
-        ]
+    names = _names(results)
+    for i, (group, rows) in enumerate(by_group(results).items()):
         colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[i % len(_MARKERS)]
         values = [row["value"] for row in rows]
-        axes.plot(x, values, label=text, color=colour, marker=marker, markersize=4)
+        axes.plot(x, values, label=names[group], color=colour, marker=marker, markersize=4)
         if rows[0]["low"] is not None:
             banded = True
             low, high = [row["low"] for row in rows], [row["high"] for row in rows]
@@ -81,26 +95,17 @@ def heat_map(results: dict[str, Any]) -> Figure:
     """
     across, down = results["axes"]
     names = _names(results)
-    grids = {
-        group: np.array(
-            [
-                next(g for g in world["groups"] if g["group"] == group)["value"]
-                for world in results["worlds"]
-            ]
-        ).reshape(len(across["values"]), len(down["values"]))
-        for group in names
-    }
-    low = min(0.0, *(float(grid.min()) for grid in grids.values()))
-    high = max(float(grid.max()) for grid in grids.values())
-    columns = min(len(grids), 3)
-    rows = -(-len(grids) // columns)
+    of_group = grids(results)
+    low, high = value_range(of_group)
+    columns = min(len(of_group), 3)
+    rows = -(-len(of_group) // columns)
     figure = Figure(figsize=(1.4 + 3.6 * columns, 0.6 + 3.2 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
-    for panel in panels.flat[len(grids) :]:
+    for panel in panels.flat[len(of_group) :]:
         panel.set_visible(False)
-    for panel, (group, grid) in zip(panels.flat, grids.items(), strict=False):
+    for panel, (group, grid) in zip(panels.flat, of_group.items(), strict=False):
         image = panel.imshow(
-            grid.T, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis"
+            grid, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis"
         )
         _ticks(panel, across, down)
         panel.set_title(names[group], fontsize="medium")
@@ -111,6 +116,12 @@ def heat_map(results: dict[str, Any]) -> Figure:
     note = " (dotted: nominal)" if any(panel.lines for panel in panels.flat) else ""
     figure.suptitle(_title(results) + note)
     return figure
+
+
+def value_range(of_group: dict[str, np.ndarray]) -> tuple[float, float]:
+    """One colour scale for all groups' grids; it reaches down to 0."""
+    lowest = min(float(grid.min()) for grid in of_group.values())
+    return min(0.0, lowest), max(float(grid.max()) for grid in of_group.values())
 
 
 def nominal_place(axis: dict[str, Any]) -> float | None:

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from rmbpo_fast.dimensions import Dimension
-from rmbpo_fast.figures import COLOURS, nominal_place
+from rmbpo_fast.figures import COLOURS, by_group, grids, nominal_place, value_range
 from rmbpo_fast.metrics import PHASES
 
 _PHASE_COLOURS = dict(zip(PHASES, COLOURS, strict=True))
@@ -70,23 +70,18 @@ def learning_curves(runs: list[dict[str, Any]], colours: dict[str, str]) -> go.F
 
 def robustness(results: dict[str, Any], colours: dict[str, str]) -> go.Figure:
     """An experiment of the evaluation: a curve over one distortion, or heat maps over two."""
-    groups = [row["group"] for row in results["worlds"][0]["groups"]]
-    rows = {
-        g: [next(r for r in w["groups"] if r["group"] == g) for w in results["worlds"]]
-        for g in groups
-    }
     first, *rest = results["axes"]
     if rest:
-        return _heat_maps(results, rows)
+        return _heat_maps(results)
     figure = go.Figure()
     x = [world["at"][0] for world in results["worlds"]]
-    for group in groups:
+    for group, rows in by_group(results).items():
         colour = colours[group]
-        if rows[group][0]["low"] is not None:
-            low, high = ([r[end] for r in rows[group]] for end in ("low", "high"))
+        if rows[0]["low"] is not None:
+            low, high = ([row[end] for row in rows] for end in ("low", "high"))
             _band(figure, x, low, high, colour)
-        name = f"{group} ({rows[group][0]['runs']})"
-        values = [r["value"] for r in rows[group]]
+        name = f"{group} ({rows[0]['runs']})"
+        values = [row["value"] for row in rows]
         figure.add_scatter(x=x, y=values, mode="lines+markers", name=name, line={"color": colour})
     if first["nominal"] is not None:
         figure.add_vline(x=first["nominal"], line_dash="dot", annotation_text="nominal")
@@ -94,20 +89,18 @@ def robustness(results: dict[str, Any], colours: dict[str, str]) -> go.Figure:
     return _layout(figure, first["label"], f"return, {results['statistic']} over runs")
 
 
-def _heat_maps(results: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -> go.Figure:
+def _heat_maps(results: dict[str, Any]) -> go.Figure:
     across, down = results["axes"]
-    every = [cell["value"] for cells in rows.values() for cell in cells]
-    size = len(down["values"])
+    of_group = grids(results)
+    panels, names = len(of_group), list(of_group)
     figure = make_subplots(
-        rows=len(rows), cols=1, subplot_titles=list(rows), vertical_spacing=0.25 / len(rows)
+        rows=panels, cols=1, subplot_titles=names, vertical_spacing=0.25 / panels
     )
-    for i, cells in enumerate(rows.values()):
-        values = [cell["value"] for cell in cells]
-        columns = [values[k : k + size] for k in range(0, len(values), size)]
+    for i, grid in enumerate(of_group.values()):
         figure.add_heatmap(
             x=across["values"],
             y=down["values"],
-            z=list(zip(*columns, strict=True)),
+            z=grid,
             coloraxis="coloraxis",
             row=i + 1,
             col=1,
@@ -117,9 +110,10 @@ def _heat_maps(results: dict[str, Any], rows: dict[str, list[dict[str, Any]]]) -
                 draw(place, line_dash="dot", line_color="white", row=i + 1, col=1)
     figure.update_xaxes(type="category")
     figure.update_yaxes(type="category")
-    scale = {"cmin": min(0.0, *every), "cmax": max(every), "colorscale": "Viridis"}
+    low, high = value_range(of_group)
+    scale = {"cmin": low, "cmax": high, "colorscale": "Viridis"}
     figure.update_layout(coloraxis={**scale, "colorbar": {"title": "return"}})
-    height = 120 + 300 * len(rows)
+    height = 120 + 300 * panels
     return _layout(figure, across["label"], down["label"], height)
 
 
