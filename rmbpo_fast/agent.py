@@ -119,9 +119,8 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
 def _build_adversary(
     config: Config, sizes: tuple[int, int], device: torch.device
 ) -> Adversary | None:
-    # At eta = 0 the optimum g* = p is known and imagining in p is exactly MBPO; a `full` g_psi
-    # would still lag behind p's refits there.
-    if config.adversary.algo != "rmbpo" or config.adversary.eta == 0:
+    # also for a `full` g_psi, which would lag behind p's refits where eta = 0 asks for p itself
+    if not config.adversary.adversarial:
         return None
     try:
         return Adversary(

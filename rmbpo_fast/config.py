@@ -113,6 +113,11 @@ class AdversaryConfig:
     adversary_holdout_max_rows: int = 1_000
     """Upper limit of the held-out fifth of the real rows (ours)."""
 
+    @property
+    def adversarial(self) -> bool:
+        """Whether there is a g_psi. At eta = 0 the optimum g* = p is known: that is MBPO."""
+        return self.algo == "rmbpo" and self.eta > 0
+
 
 @dataclass(frozen=True)
 class RolloutConfig:
@@ -309,8 +314,7 @@ def validate(config: Config) -> None:
         fail("adversary_dims", "one or more dimensions")
     if (config.adversary.algo == "dr") != bool(config.task.randomize):
         raise ConfigError("--algo dr and --randomize NAME=FIRST:LAST ... go together")
-    robust = config.adversary.algo == "rmbpo" and config.adversary.eta > 0
-    if config.adversary.explore == "nominal" and not robust:
+    if config.adversary.explore == "nominal" and not config.adversary.adversarial:
         fail("explore", "robust where there is no adversary")
     if config.adversary.kl_target_nats is not None and config.adversary.eta == 0:
         fail("eta", "greater than 0 where --kl-target-nats adapts it")

@@ -148,7 +148,7 @@ def make_page(arguments: Arguments, command: str) -> str:
     of_task: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
         of_task.setdefault(run["config"].task.env, []).append(run)
-    adversarial = [run for run in runs if run["group"] != "MBPO"]
+    adversarial = [run for run in runs if run["config"].adversary.adversarial]
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         (resources.files("rmbpo_fast") / "report.html").read_text()
     )

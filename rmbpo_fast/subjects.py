@@ -44,7 +44,7 @@ def group_of(config: Config) -> str:
         return "SAC"
     if adversary.algo == "dr":
         return f"MBPO, randomised {' '.join(config.task.randomize)}"
-    if adversary.algo == "mbpo" or adversary.eta == 0:
+    if not adversary.adversarial:
         return "MBPO"
     if adversary.kl_target_nats is not None:
         name = f"RMBPO, KL target {adversary.kl_target_nats:g} nats"

@@ -152,6 +152,20 @@ def test_results_are_matched_by_policy_and_a_cut_row_is_left_out(page, tmp_path,
     assert report.main(["run", "--evaluations", str(tmp_path / "empty")]) == 1
 
 
+def test_only_an_adversarys_run_is_to_be_analysed(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for algo in ("mbpo", "sac"):
+        shutil.copytree(page.parent / "runs/mbpo", algo)
+        config = (tmp_path / algo / "config.json").read_text()
+        (tmp_path / algo / "config.json").write_text(
+            config.replace('"algo": "mbpo"', f'"algo": "{algo}"')
+        )
+    assert report.main(["mbpo", "sac"]) == 0
+    text = html.unescape(Path("report.html").read_text())
+    assert "None of these runs has an adversary" in text
+    assert "Not analysed yet" not in text
+
+
 def test_every_group_has_a_colour_of_its_own(page, tmp_path, monkeypatch):
     """Also one that only the evaluation knows."""
     monkeypatch.chdir(tmp_path)
