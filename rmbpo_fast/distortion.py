@@ -298,10 +298,15 @@ def distorted_task(task: Task, changes: Mapping[str, float]) -> Task:
 
 
 @cache
+def _physics(env_id: str) -> Physics:
+    return Physics(find_task(env_id))  # its nominal model is compiled once
+
+
+@cache
 def _write_models(env_id: str, changes: tuple[tuple[str, float], ...]) -> str:
     """A folder for EnvPool's `base_path`, named by its content."""
     global _folder
-    physics = Physics(find_task(env_id))
+    physics = _physics(env_id)
     text = physics.xml(dict(changes))
     if _folder is None:
         _folder = tempfile.TemporaryDirectory(prefix="rmbpo_fast-")
