@@ -4,22 +4,17 @@ What g_psi does to the world is the paper's third experiment: where it moves the
 that costs in KL, and how far it brings V down.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rmbpo_fast.agent import Agent, build, load_tree_into
-from rmbpo_fast.checkpoint import load_newest, step_of
-from rmbpo_fast.config import Config, TaskConfig, read_config
-from rmbpo_fast.episodes import evaluation_envs
-from rmbpo_fast.errors import StorageError
+from rmbpo_fast.agent import Agent
+from rmbpo_fast.config import TaskConfig
+from rmbpo_fast.episodes import Act, evaluation_envs
 from rmbpo_fast.seeding import generator_for
-from rmbpo_fast.tasks import find_task
 
 _MOST_ROWS = 2_000  # states on which V's drop is estimated
 # Returns-to-go of an episode cut by the time limit miss their tail; below this share it's let go.
@@ -45,29 +40,7 @@ class Played:
     returns: np.ndarray
 
 
-def load_run(run_dir: Path) -> tuple[Agent, Config, int]:
-    """A run's networks as of its newest checkpoint, on the CPU, and that checkpoint's step.
-
-    Raises:
-        StorageError: no run, no checkpoint, or a damaged one.
-    """
-    config = read_config(run_dir)
-    newest = load_newest(run_dir, accept_older=False)
-    if newest is None:
-        raise StorageError(f"{run_dir}: no checkpoint yet, so there is nothing to analyse")
-    folder, tree = newest
-    agent = build(config, find_task(config.task.env), torch.device("cpu"))
-    agent.envs.close()
-    try:
-        load_tree_into(agent, tree, torch.zeros(0, agent.real.width))
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise StorageError(f"{folder}: does not fit this run ({error!r})") from error
-    return agent, config, step_of(folder)
-
-
-def play_episodes(
-    act: Callable[[Tensor], Tensor], config: TaskConfig, episodes: int, seed: int, gamma: float
-) -> Played:
+def play_episodes(act: Act, config: TaskConfig, episodes: int, seed: int, gamma: float) -> Played:
     """The first episode of each of `episodes` environments, action noise included."""
     envs = evaluation_envs(config, episodes, seed)
     steps, playing = [], torch.ones(episodes, dtype=torch.bool)

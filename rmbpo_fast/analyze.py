@@ -3,8 +3,6 @@
 python -m rmbpo_fast.analyze RUN_DIR
 """
 
-import csv
-import io
 import json
 import math
 import sys
@@ -19,10 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from rmbpo_fast import __version__, figures
-from rmbpo_fast.analysis import adversary_effect, load_run, model_error, play_episodes, q_gap
+from rmbpo_fast.analysis import adversary_effect, model_error, play_episodes, q_gap
 from rmbpo_fast.dimensions import Dimension, dimensions
 from rmbpo_fast.errors import ConfigError, run_command
-from rmbpo_fast.storage import write_text_atomically
+from rmbpo_fast.run_files import load_run
+from rmbpo_fast.storage import write_csv_atomically, write_text_atomically
 from rmbpo_fast.subjects import group_of
 from rmbpo_fast.tasks import find_task
 
@@ -60,13 +59,9 @@ class Arguments:
 
 
 def _write_csv(path: Path, names: list[Dimension], found: dict[str, Any]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text)
     columns = [name for name, _, _ in (*_ADVERSARY, *_MODEL) if name in found]
-    writer.writerow(["dimension", "unit", *columns])
-    for d, dimension in enumerate(names):
-        writer.writerow([*dimension, *(found[name][d] for name in columns)])
-    write_text_atomically(path, text.getvalue())
+    rows = [[*names[d], *(found[name][d] for name in columns)] for d in range(len(names))]
+    write_csv_atomically(path, [["dimension", "unit", *columns], *rows])
 
 
 def _print_table(names: list[Dimension], found: dict[str, Any], columns: _Columns) -> None:
@@ -154,7 +149,7 @@ def run(arguments: Arguments) -> None:
     print(f"{task.env_id}, {group_of(config)}, step {step}: return {played.returns.mean():.1f}")
     _print(names, results)
     if agent.adversary is None:
-        print("plain MBPO: there is no adversary to show")
+        print(f"{group_of(config)}: there is no adversary to show")
     print(f"{folder}: dimensions.csv, analysis.json{pictures}")
 
 

@@ -3,8 +3,6 @@
 python -m rmbpo_fast.evaluate RUN_DIR... --distort torso_mass=2.5:6.0:0.5 --episodes 10
 """
 
-import csv
-import io
 import json
 import shlex
 import signal
@@ -26,7 +24,7 @@ from rmbpo_fast.errors import ConfigError, run_command
 from rmbpo_fast.grids import Experiment, make_experiment, paper_experiments
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.robustness import Store, as_json, check_worlds, play_all
-from rmbpo_fast.storage import write_text_atomically
+from rmbpo_fast.storage import write_csv_atomically, write_text_atomically
 from rmbpo_fast.subjects import Subject, load_subjects
 from rmbpo_fast.tasks import find_task
 from rmbpo_fast.video import write_video
@@ -74,20 +72,18 @@ def _progress(console: Console) -> Progress:
 
 def _write_csv(path: Path, results: dict[str, Any]) -> None:
     """A row per world and policy, with what makes it reproducible."""
-    text = io.StringIO()
-    writer = csv.writer(text)
     names = [axis["name"] for axis in results["axes"]]
     measures = ["episodes", "return_mean", "return_std", "return_min", "return_max"]
     origin = {"eval_seed": results["seed"], **results["versions"], "command": results["command"]}
     places = [*names, *results["fixed"]]
-    writer.writerow(["group", "policy", "seed", *places, *measures, *origin])
+    rows: list[list[Any]] = [["group", "policy", "seed", *places, *measures, *origin]]
     for world in results["worlds"]:
         for policy, returns in zip(results["policies"], world["returns"], strict=True):
             r = np.array(returns)
             cells = [policy["group"], policy["policy"], policy["seed"], *world["at"]]
             cells += [*results["fixed"].values(), len(r), r.mean(), r.std(), r.min(), r.max()]
-            writer.writerow([*cells, *origin.values()])
-    write_text_atomically(path, text.getvalue())
+            rows.append([*cells, *origin.values()])
+    write_csv_atomically(path, rows)
 
 
 def _print_table(console: Console, results: dict[str, Any]) -> None:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rmbpo_fast import __version__
-from rmbpo_fast.agent import Agent, add_unrecorded, load_tree_into
-from rmbpo_fast.checkpoint import load_newest, set_aside_newer
-from rmbpo_fast.config import CONFIG_FILE, Config, to_json
+from rmbpo_fast.agent import Agent, add_unrecorded, build, load_tree_into
+from rmbpo_fast.checkpoint import load_newest, set_aside_newer, step_of
+from rmbpo_fast.config import CONFIG_FILE, Config, read_config, to_json
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.journal import JournalWriter, read_journal
-from rmbpo_fast.storage import write_text_atomically
-from rmbpo_fast.tasks import Task
+from rmbpo_fast.storage import Tree, write_text_atomically
+from rmbpo_fast.tasks import Task, find_task
 
 
 def new_run_dir(config: Config, task: Task) -> Path:
@@ -76,10 +77,7 @@ def restore(
                 f"{run_dir / 'journal'}: ends at step {len(journal)}, before the checkpoint's "
                 f"{saved_step}; --resume-fallback takes the checkpoint's data"
             )
-        try:
-            load_tree_into(agent, tree, journal)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise StorageError(f"{folder}: does not fit this run ({error!r})") from error
+        _load(agent, folder, tree, journal)
         if accept_damage:
             set_aside_newer(run_dir, folder)
         epoch_in_progress = {**tree["metrics"], "env_step": saved_step}
@@ -89,3 +87,27 @@ def restore(
     if len(missing):
         writer.append(missing.cpu().numpy())
     return writer, epoch_in_progress, f"{found}, real data up to step {agent.progress.env_step}"
+
+
+def load_run(run_dir: Path) -> tuple[Agent, Config, int]:
+    """A run's networks as of its newest checkpoint, on the CPU, and that checkpoint's step.
+
+    Raises:
+        StorageError: no run, no checkpoint, or a damaged one.
+    """
+    config = read_config(run_dir)
+    newest = load_newest(run_dir, accept_older=False)
+    if newest is None:
+        raise StorageError(f"{run_dir}: no checkpoint yet, so there is nothing to analyse")
+    folder, tree = newest
+    agent = build(config, find_task(config.task.env), torch.device("cpu"))
+    agent.envs.close()
+    _load(agent, folder, tree, torch.zeros(0, agent.real.width))
+    return agent, config, step_of(folder)
+
+
+def _load(agent: Agent, folder: Path, tree: Tree, journal: Tensor) -> None:
+    try:
+        load_tree_into(agent, tree, journal)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise StorageError(f"{folder}: does not fit this run ({error!r})") from error

@@ -1,10 +1,13 @@
 """Tensors and plain values on disk without pickle: safetensors plus JSON, written atomically."""
 
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,13 @@ def fsync_dir(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_csv_atomically(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Rows as comma-separated values, the header first; see `write_text_atomically`."""
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)
+    write_text_atomically(path, text.getvalue())
 
 
 def write_text_atomically(path: Path, text: str) -> None:
