@@ -47,6 +47,27 @@ class Game(NamedTuple):
         return bellman_target(reward, terminated, value, self.sac.config.gamma)
 
 
+class Effect(NamedTuple):
+    """g_psi against p_theta, [E, B, D] or [E, B].
+
+    Attributes:
+        shift: of the mean, in units of p's std. logvar_change: g's log-variance minus p's.
+        kl: KL(g || p) per dimension, nats.
+        sample_p, sample_g: draws of (state change, reward) under common noise.
+        value: r' + gamma (1 - done) V(s') at p's draw. drop: how much lower it is at g's.
+        value_std: [] its spread under p, from two independent draws.
+    """
+
+    shift: Tensor
+    logvar_change: Tensor
+    kl: Tensor
+    sample_p: Tensor
+    sample_g: Tensor
+    value: Tensor
+    drop: Tensor
+    value_std: Tensor
+
+
 class Adversary(nn.Module):
     """g_psi, member i paired with member i of p_theta, in one of two parametrisations.
 
@@ -235,27 +256,49 @@ class Adversary(nn.Module):
         return report["adversary/kl_nats"] - self.eta * report["adversary/value_drop"]
 
     @torch.no_grad()
+    def effect(
+        self,
+        game: Game,
+        obs: Tensor,
+        action: Tensor,
+        eps: Tensor,
+        noise: Tensor,
+        members: Tensor | None = None,
+    ) -> Effect:
+        """What g does to the world. Arguments as `loss`'s, [E, B, .] of `members` (all if absent).
+
+        The values of p and g share their noise; a second draw of p takes the next row's.
+        """
+        inputs = game.world_model.inputs(obs, action)
+        mean_p, logvar_p = game.world_model.predict(inputs, members)
+        mean_g, logvar_g = self.around(game.world_model, inputs, mean_p, logvar_p, members)
+        std_p = torch.exp(0.5 * logvar_p)
+        sample_p, sample_g = mean_p + std_p * eps, mean_g + torch.exp(0.5 * logvar_g) * eps
+        value_p = game.target(obs, sample_p, noise)
+        value_g = game.target(obs, sample_g, noise)
+        other_p = game.target(obs, mean_p + std_p * eps.roll(1, dims=1), noise)
+        return Effect(
+            (mean_g - mean_p) / std_p,
+            logvar_g - logvar_p,
+            gaussian_kl(*(x[..., None] for x in (mean_g, logvar_g, mean_p, logvar_p))),
+            sample_p,
+            sample_g,
+            value_p,
+            value_p - value_g,
+            (0.5 * (value_p - other_p).square()).mean().sqrt(),
+        )
+
     def _report(
         self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
     ) -> dict[str, Tensor]:
-        """What g does to the world, averaged over rows and members; arguments as `loss`'s.
-
-        The drop in value compares p and g under common noise; the spread of the value under p
-        takes two independent draws, the second being the next row's noise.
-        """
-        inputs = game.world_model.inputs(obs, action)
-        mean_p, logvar_p = game.world_model.predict(inputs)
-        mean_g, logvar_g = self.around(game.world_model, inputs, mean_p, logvar_p)
-        std_p = torch.exp(0.5 * logvar_p)
-        value_p = game.target(obs, mean_p + std_p * eps, noise)
-        value_g = game.target(obs, mean_g + torch.exp(0.5 * logvar_g) * eps, noise)
-        other_p = game.target(obs, mean_p + std_p * eps.roll(1, dims=1), noise)
+        """`effect`, averaged over rows and members."""
+        effect = self.effect(game, obs, action, eps, noise)
         return {
-            "adversary/kl_nats": gaussian_kl(mean_g, logvar_g, mean_p, logvar_p).mean(),
-            "adversary/value_drop": (value_p - value_g).mean(),
-            "adversary/value_std": (0.5 * (value_p - other_p).square()).mean().sqrt(),
-            "adversary/value_mean": value_p.mean(),
-            "shift": ((mean_g - mean_p) / std_p).mean(dim=(0, 1)),
+            "adversary/kl_nats": effect.kl.sum(-1).mean(),
+            "adversary/value_drop": effect.drop.mean(),
+            "adversary/value_std": effect.value_std,
+            "adversary/value_mean": effect.value.mean(),
+            "shift": effect.shift.mean(dim=(0, 1)),
         }
 
     @torch.no_grad()

@@ -80,12 +80,6 @@ def play_episodes(act: Act, config: TaskConfig, episodes: int, seed: int, gamma:
     )
 
 
-def _elite_inputs(agent: Agent, obs: Tensor, action: Tensor) -> Tensor:
-    """[E', B, S + A]: every elite looks at every row."""
-    elites = len(agent.world_model.elites)
-    return agent.world_model.inputs(obs, action).expand(elites, -1, -1)
-
-
 @torch.no_grad()
 def model_error(agent: Agent, played: Played) -> dict[str, np.ndarray]:
     """How p_theta's elites predict real steps, per dimension [D].
@@ -96,8 +90,9 @@ def model_error(agent: Agent, played: Played) -> dict[str, np.ndarray]:
         z_rms: error in units of p's own std; 1 is a calibrated model, above 1 an overconfident.
     """
     targets = torch.cat([played.next_obs - played.obs, played.reward[:, None]], dim=-1)
-    inputs = _elite_inputs(agent, played.obs, played.action)
-    mean, logvar = agent.world_model.predict(inputs, agent.world_model.elites)
+    elites = agent.world_model.elites
+    inputs = agent.world_model.inputs(played.obs, played.action).expand(len(elites), -1, -1)
+    mean, logvar = agent.world_model.predict(inputs, elites)
     error = mean - targets
     rmse = error.square().mean(dim=(0, 1)).sqrt()
     # a reward that is always 1 has no spread to measure an error by
@@ -146,49 +141,40 @@ def adversary_effect(agent: Agent, played: Played, seed: int, ablate: bool) -> d
     Raises:
         ValueError: the run has no adversary.
     """
-    adversary, world_model = agent.adversary, agent.world_model
+    adversary = agent.adversary
     if adversary is None:
         raise ValueError("expected a run with an adversary, found plain MBPO")
     stream = generator_for(seed, "analysis")
     rows = torch.randperm(len(played.obs), generator=stream)[:_MOST_ROWS]
-    obs, action = played.obs[rows], played.action[rows]
-    elites = world_model.elites
-    inputs = _elite_inputs(agent, obs, action)
-    mean_p, logvar_p = world_model.predict(inputs, elites)
-    mean_g, logvar_g = adversary.around(world_model, inputs, mean_p, logvar_p, elites)
-    shift = (mean_g - mean_p) * torch.exp(-0.5 * logvar_p)  # [E', B, D]
-    change = logvar_g - logvar_p
-    kl = 0.5 * (change.exp() - change - 1.0 + shift.square())
-    eps = torch.randn(mean_p.shape, generator=stream)
-    noise = agent.sac.draw_noise(mean_p.shape[:-1], stream)
-    sample_p = mean_p + torch.exp(0.5 * logvar_p) * eps
-    sample_g = mean_g + torch.exp(0.5 * logvar_g) * eps
-    everywhere = obs.expand(len(elites), -1, -1)
-
-    def value(sample: Tensor) -> Tensor:
-        return agent.game.target(everywhere, sample, noise)
-
-    value_p = value(sample_p)
-    drop = (value_p - value(sample_g)).mean(dim=0)  # [B]
-    other = value(mean_p + torch.exp(0.5 * logvar_p) * eps.roll(1, dims=1))
-    low, high = np.quantile(shift.flatten(0, 1).numpy(), [0.1, 0.9], axis=0)
+    elites = agent.world_model.elites
+    obs, action = (x[rows].expand(len(elites), -1, -1) for x in (played.obs, played.action))
+    eps = torch.randn(*obs.shape[:-1], obs.shape[-1] + 1, generator=stream)
+    noise = agent.sac.draw_noise(obs.shape[:-1], stream)
+    effect = adversary.effect(agent.game, obs, action, eps, noise, elites)
+    drop = effect.drop.mean(dim=0)  # [B]
+    low, high = np.quantile(effect.shift.flatten(0, 1).numpy(), [0.1, 0.9], axis=0)
     found: dict[str, Any] = {
-        "shift_mean": shift.mean(dim=(0, 1)).numpy(),
+        "shift_mean": effect.shift.mean(dim=(0, 1)).numpy(),
         "shift_p10": low,
         "shift_p90": high,
-        "logvar_change": change.mean(dim=(0, 1)).numpy(),
-        "kl_per_dimension": kl.mean(dim=(0, 1)).numpy(),
-        "kl_nats": float(kl.sum(-1).mean()),
+        "logvar_change": effect.logvar_change.mean(dim=(0, 1)).numpy(),
+        "kl_per_dimension": effect.kl.mean(dim=(0, 1)).numpy(),
+        "kl_nats": float(effect.kl.sum(-1).mean()),
         "value_drop": float(drop.mean()),
         "value_drop_error": float(drop.std() / len(drop) ** 0.5),
-        "value_std": float((0.5 * (value_p - other).square()).mean().sqrt()),
-        "value_mean": float(value_p.mean()),
+        "value_std": float(effect.value_std),
+        "value_mean": float(effect.value.mean()),
     }
     if ablate:
-        only, without = [], []
-        for d in range(sample_p.shape[-1]):
-            this = torch.arange(sample_p.shape[-1]) == d
-            only.append(float((value_p - value(torch.where(this, sample_g, sample_p))).mean()))
-            without.append(float((value_p - value(torch.where(this, sample_p, sample_g))).mean()))
+        only: list[float] = []
+        without: list[float] = []
+        for d in range(eps.shape[-1]):
+            this = torch.arange(eps.shape[-1]) == d
+            for drops, sample in (
+                (only, torch.where(this, effect.sample_g, effect.sample_p)),
+                (without, torch.where(this, effect.sample_p, effect.sample_g)),
+            ):
+                value = agent.game.target(obs, sample, noise)
+                drops.append(float((effect.value - value).mean()))
         found.update(drop_only=np.array(only), drop_without=np.array(without))
     return found
