@@ -13,38 +13,14 @@ from torch import Tensor, nn
 
 from rmbpo_fast.config import AdversaryConfig
 from rmbpo_fast.errors import DivergedError
+from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import bound_logvar, gaussian_kl
-from rmbpo_fast.losses import bellman_target, pathwise_loss, score_loss
+from rmbpo_fast.losses import pathwise_loss, score_loss
 from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.replay import ReplayBuffer
-from rmbpo_fast.sac import SAC
-from rmbpo_fast.termination import Rule
 from rmbpo_fast.world_model import WorldModel
 
 MAX_STEPS = {"residual": 300, "full": 1_000}
-
-
-class Game(NamedTuple):
-    """The other players, as the adversary sees them; all of them are constants to it."""
-
-    world_model: WorldModel
-    sac: SAC
-    rule: Rule
-
-    def target(self, obs: Tensor, sample: Tensor, noise: Tensor) -> Tensor:
-        """r' + gamma * (1 - done(s')) * V(s').
-
-        Args:
-            obs: [E, B, S].
-            sample: [E, B, D], x = (state change, reward).
-            noise: [E, B, A], draws a' ~ pi(.|s').
-        Returns:
-            [E, B].
-        """
-        next_obs, reward = self.world_model.next_state(obs, sample)
-        value = self.sac.value(next_obs.flatten(0, 1), noise.flatten(0, 1)).view(reward.shape)
-        terminated = self.rule(next_obs).to(reward.dtype)
-        return bellman_target(reward, terminated, value, self.sac.config.gamma)
 
 
 class Effect(NamedTuple):

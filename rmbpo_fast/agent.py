@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmbpo_fast.adversary import Adversary, Game
+from rmbpo_fast.adversary import Adversary
 from rmbpo_fast.config import Config
 from rmbpo_fast.envs import Envs
 from rmbpo_fast.errors import ConfigError, DivergedError
+from rmbpo_fast.game import Game
 from rmbpo_fast.learned_termination import LearnedTermination
 from rmbpo_fast.randomized_env import RandomizedVector, parse_ranges
 from rmbpo_fast.replay import ReplayBuffer

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import toy
-from rmbpo_fast.adversary import Adversary, Game
+from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import gaussian_kl
 
 

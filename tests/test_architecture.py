@@ -10,6 +10,7 @@ LEVELS = [
     {"errors", "types", "seeding"},
     {"config", "storage", "metrics", "journal", "replay", "nets", "losses", "termination"},
     {"checkpoint", "display", "learned_termination", "world_model", "sac", "presets", "policy"},
+    {"game"},
     {"adversary", "rollout", "tasks"},
     {"vector_env", "distortion", "grids"},
     {"envs", "dimensions", "randomized_env"},
