@@ -49,5 +49,5 @@ def compare(request, benchmark, capsys):
 def pytest_report_header() -> str:
     import torch
 
-    facts = choose_backend("auto", torch.device("cpu"))
+    facts = choose_backend("auto", torch.device("cpu"), "fp32")
     return "machine: " + ", ".join(f"{name} {value}" for name, value in facts.items())

@@ -4,7 +4,7 @@ One folder is one operation: `reference.py` is the readable truth, `op.py` the p
 """
 
 from .ensemble_mlp.op import ensemble_mlp
-from .gaussian_kl.op import gaussian_kl, gaussian_log_prob
+from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
 from .gaussian_nll.op import bound_logvar, gaussian_nll
 from .squashed_gaussian.op import squashed_gaussian
 
@@ -12,6 +12,7 @@ __all__ = [
     "bound_logvar",
     "ensemble_mlp",
     "gaussian_kl",
+    "gaussian_kl_score",
     "gaussian_log_prob",
     "gaussian_nll",
     "squashed_gaussian",

@@ -1,5 +1,11 @@
 """Which implementation of the operations runs: chosen once, printed, recorded with every result."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import NamedTuple
+
 import torch
 
 try:
@@ -7,24 +13,92 @@ try:
 except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not installed at all
     native = None
 
-BACKENDS = ("reference",)
+BACKENDS = ("reference", "triton")
+PRECISIONS = ("fp32", "tf32", "bf16")
+_MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 
 
-def choose_backend(requested: str, device: torch.device) -> dict[str, str | int]:
-    """The backend of this run, with the facts that belong beside any figure taken from it.
+class Backend(NamedTuple):
+    """The choice of this process.
+
+    Attributes:
+        name: one of `BACKENDS`.
+        precision: of matrix products. fp32: as exact as float32 (Triton: three TF32 products,
+            about 2^-21); tf32: operands of 11 bits; bf16: operands of 8 bits. Sums are float32.
+    """
+
+    name: str
+    precision: str
+
+
+_active = Backend("reference", "fp32")
+
+
+def active() -> Backend:
+    """What the operations use now."""
+    return _active
+
+
+def use(name: str, precision: str = "fp32") -> None:
+    """Makes a backend the one of this process. PyTorch's own products take the precision too.
+
+    Raises:
+        ValueError: no such backend or precision.
+    """
+    global _active
+    if name not in BACKENDS:
+        raise ValueError(f"kernels: expected one of {BACKENDS}, found {name!r}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
+    _active = Backend(name, precision)
+    torch.set_float32_matmul_precision(_MATMUL[precision])
+
+
+@contextmanager
+def using(name: str, precision: str = "fp32") -> Iterator[None]:
+    """`use` for a block of code."""
+    before = _active
+    use(name, precision)
+    try:
+        yield
+    finally:
+        use(*before)
+
+
+def interpreting() -> bool:
+    """Whether Triton's interpreter runs the kernels, on any device, slowly."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+def choose_backend(requested: str, device: torch.device, precision: str) -> dict[str, str | int]:
+    """Chooses and activates the backend of this run.
 
     Args:
-        requested: "auto" or a name in `BACKENDS`; no other is ever taken in its place.
+        requested: "auto" or a name in `BACKENDS`; a name is never replaced by another. auto takes
+            triton on a GPU where Triton is installed, and reference otherwise.
         device: where the tensors live.
+        precision: see `Backend`.
     Returns:
-        backend, native library, instruction set, torch version, threads, device name.
+        The facts that belong beside any figure: backend, precision, native library, instruction
+        set, versions, threads, device name.
     Raises:
-        ValueError: no such backend.
+        ValueError: no such backend, or it can't run on this device.
     """
-    if requested not in ("auto", *BACKENDS):
-        raise ValueError(f"kernels: expected auto or one of {BACKENDS}, found {requested!r}")
+    name = requested
+    if requested == "auto":
+        name = "triton" if device.type == "cuda" and find_spec("triton") else "reference"
+    if name == "triton":
+        if not find_spec("triton"):
+            raise ValueError("kernels: triton isn't installed")
+        if device.type != "cuda" and not interpreting():
+            raise ValueError(
+                "kernels: triton needs a GPU, and the device is the CPU (TRITON_INTERPRET=1 runs "
+                "its kernels there, slowly, for tests)"
+            )
+    use(name, precision)
     return {
-        "backend": "reference",
+        "backend": name,
+        "precision": precision,
         "native": native.__version__ if native is not None else "not installed",
         "cpu_isa": native.cpu_isa() if native is not None else "unknown",
         "torch": torch.__version__,

@@ -177,11 +177,12 @@ class RunConfig:
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     compile: bool = False
     """Compile the learning functions where that is faster on this device."""
-    kernels: Literal["auto", "reference"] = "auto"
-    """Backend of the hot operations; auto takes the fastest that is installed."""
+    kernels: Literal["auto", "reference", "triton"] = "auto"
+    """Backend of the hot operations; auto takes triton on a GPU and reference on a CPU."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """PyTorch's float32 matrix products: exact (fp32), or at its "high" (tf32) or "medium" (bf16)
-    precision, which take effect only where PyTorch has such a product for the device."""
+    """Operands of matrix products: as exact as float32 (fp32), 11 bits (tf32) or 8 bits (bf16);
+    sums, weights and optimiser stay float32. On a CPU it sets PyTorch's own matmul precision,
+    which takes effect only where PyTorch has such a product for the processor."""
     threads: int | None = None
     """CPU threads of PyTorch; PyTorch's own choice if unset."""
     eval_episodes: int = 10

@@ -5,11 +5,11 @@ Letters: B batch, E members, D predicted numbers (state change and reward).
 
 from torch import Tensor
 
-from rmbpo_fast.kernels import gaussian_kl, gaussian_log_prob, gaussian_nll
+from rmbpo_fast.kernels import gaussian_kl, gaussian_kl_score, gaussian_nll
 
 
 def nominal_loss(
-    mean: Tensor, logvar: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: Tensor
+    head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: Tensor
 ) -> Tensor:
     """Loss of p_theta: likelihood summed over members, and a pull on the log-variance bounds.
 
@@ -17,12 +17,13 @@ def nominal_loss(
     optimiser's `weight_decay`, whose gradient is that of half the squared sum.
 
     Args:
-        mean, logvar, target: [E, B, D].
+        head: [E, B, 2 D], the network's output: mean, then log-variance before its bounds.
+        target: [E, B, D].
         min_logvar, max_logvar: [D].
     Returns:
         [], to be minimised.
     """
-    nll = gaussian_nll(mean, logvar, target).sum()
+    nll = gaussian_nll(head, target, min_logvar, max_logvar).sum()
     return nll + 0.01 * max_logvar.sum() - 0.01 * min_logvar.sum()
 
 
@@ -47,9 +48,7 @@ def score_loss(
         advantage: [E, B], A(x), detached.
         eta: [], weight of the value term.
     """
-    kl = gaussian_kl(mean_g, logvar_g, mean_p, logvar_p)
-    score = gaussian_log_prob(sample, mean_g, logvar_g) * advantage
-    return (kl + eta * score).mean(-1).sum()
+    return gaussian_kl_score(mean_g, logvar_g, mean_p, logvar_p, sample, advantage, eta)
 
 
 def pathwise_loss(

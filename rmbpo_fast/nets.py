@@ -45,13 +45,17 @@ class EnsembleMLP(nn.Module):
             self.weights.append(nn.Parameter(weight.to(device)))
             self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out, device=device)))
 
-    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
-        """[E, B, inputs] -> [E, B, outputs]; `members` [E] chooses networks, all if absent."""
+    def forward(self, x: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
+        """[E, B, inputs] -> [E, B, outputs].
+
+        Args:
+            members: [E] which networks, all if absent.
+            frozen: the weights are constants, gradients go to `x` only.
+        """
         weights, biases = list(self.weights), list(self.biases)
-        if members is not None:
-            weights = [w.index_select(0, members) for w in weights]
-            biases = [b.index_select(0, members) for b in biases]
-        return ensemble_mlp(x, weights, biases, self.activation)
+        if frozen:
+            weights, biases = [w.detach() for w in weights], [b.detach() for b in biases]
+        return ensemble_mlp(x, weights, biases, self.activation, members)
 
 
 class Actor(nn.Module):
@@ -73,8 +77,12 @@ class Actor(nn.Module):
         self.net = EnsembleMLP(1, sizes, "relu", generator, device, init="glorot")
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_std = self.net(obs[None])[0].chunk(2, dim=-1)
+        mean, log_std = self.head(obs).chunk(2, dim=-1)
         return mean, log_std.clamp(self.log_std_min, self.log_std_max)
+
+    def head(self, obs: Tensor) -> Tensor:
+        """The network's output [B, 2 A]: mean, then log-std before its clamp."""
+        return self.net(obs[None])[0]
 
 
 class TwinCritic(nn.Module):
@@ -92,6 +100,6 @@ class TwinCritic(nn.Module):
         sizes = (obs_size + action_size, *hidden, 1)
         self.net = EnsembleMLP(2, sizes, "relu", generator, device, init="glorot")
 
-    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor, frozen: bool = False) -> Tensor:
         x = torch.cat([obs, action], dim=-1)
-        return self.net(x.expand(2, -1, -1))[..., 0]
+        return self.net(x.expand(2, -1, -1), frozen=frozen)[..., 0]

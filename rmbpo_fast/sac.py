@@ -79,8 +79,8 @@ class SAC(nn.Module):
 
     def sample(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Action [B, A] and its log-probability [B] for obs [B, S] and noise [B, A]."""
-        mean, log_std = self.actor(obs)
-        return squashed_gaussian(mean, log_std, noise)
+        actor = self.actor
+        return squashed_gaussian(actor.head(obs), noise, actor.log_std_min, actor.log_std_max)
 
     def value(self, obs: Tensor, noise: Tensor) -> Tensor:
         """V(s) = min_j Q_j(s, a) - alpha log pi(a|s), [B]. obs [B, S], noise [B, A] draws a."""
@@ -100,7 +100,7 @@ class SAC(nn.Module):
     def actor_objective(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """(loss [], log-probability of the drawn actions [B], detached)."""
         action, log_prob = self.sample(obs, noise)
-        q = self.critic(obs, action)
+        q = self.critic(obs, action, frozen=True)
         value = soft_value(q, log_prob, self.log_temperature.detach().exp())
         return actor_loss(value), log_prob.detach()
 
@@ -131,5 +131,5 @@ class SAC(nn.Module):
     def _step(self, name: str, loss: Tensor, params: list[Tensor]) -> None:
         optimizer = self.optimizers[name]
         optimizer.zero_grad()
-        loss.backward(inputs=params)  # the actor's loss must not fill the critics' gradients
+        loss.backward(inputs=params)
         optimizer.step()

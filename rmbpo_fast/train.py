@@ -19,9 +19,6 @@ from rmbpo_fast.metrics import Metrics, columns
 from rmbpo_fast.run_files import new_run_dir, restore, write_config
 from rmbpo_fast.tasks import find_task
 
-_MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
-
-
 def choose_device(name: str) -> torch.device:
     """The torch device of --device. Raises ConfigError where it isn't there."""
     if name == "auto":
@@ -57,8 +54,10 @@ def run(config: Config) -> int:
     device = choose_device(config.run.device)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
-    torch.set_float32_matmul_precision(_MATMUL[config.run.precision])
-    machine = choose_backend(config.run.kernels, device)
+    try:
+        machine = choose_backend(config.run.kernels, device, config.run.precision)
+    except ValueError as error:
+        raise ConfigError(f"--kernels {config.run.kernels}: {error}") from error
     agent = build(config, task, device)
     with ExitStack() as cleanup:
         cleanup.callback(agent.envs.close)

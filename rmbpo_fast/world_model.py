@@ -86,8 +86,7 @@ class WorldModel(nn.Module):
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""
-        mean, logvar = self.predict(inputs)
-        return nominal_loss(mean, logvar, targets, self.min_logvar, self.max_logvar)
+        return nominal_loss(self.net(inputs), targets, self.min_logvar, self.max_logvar)
 
     def fit(self, real: ReplayBuffer, generator: torch.Generator) -> dict[str, Tensor | float]:
         """Trains on all real data until no member improves, then chooses the elites.

@@ -18,3 +18,17 @@ def gaussian_kl_reference(
 def gaussian_log_prob_reference(x: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
     err2 = (x - mean).square() * torch.exp(-logvar)
     return -0.5 * (err2 + logvar + math.log(2 * math.pi)).sum(-1)
+
+
+def gaussian_kl_score_reference(
+    mean_g: Tensor,
+    logvar_g: Tensor,
+    mean_p: Tensor,
+    logvar_p: Tensor,
+    sample: Tensor,
+    advantage: Tensor,
+    eta: Tensor,
+) -> Tensor:
+    kl = gaussian_kl_reference(mean_g, logvar_g, mean_p, logvar_p)
+    score = gaussian_log_prob_reference(sample, mean_g, logvar_g) * advantage
+    return (kl + eta * score).mean(-1).sum()

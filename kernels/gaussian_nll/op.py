@@ -1,8 +1,14 @@
 """Public operations `bound_logvar` and `gaussian_nll`."""
 
-from torch import Tensor
+from typing import Any
 
-from ..checks import require_alike, require_shape
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..backend import active
+from ..checks import require_like, require_shape
+from ..library import call, define
 from .reference import bound_logvar_reference, gaussian_nll_reference
 
 
@@ -17,7 +23,7 @@ def bound_logvar(raw: Tensor, min_logvar: Tensor, max_logvar: Tensor) -> Tensor:
         min_logvar, max_logvar: [D].
     Returns:
         [..., D].
-    Gradients: all three inputs.   Backends: reference.
+    Gradients: all three inputs.   Backends: reference, whatever is chosen.
     Raises:
         ValueError: the bounds are not [D].
     """
@@ -26,18 +32,62 @@ def bound_logvar(raw: Tensor, min_logvar: Tensor, max_logvar: Tensor) -> Tensor:
     return bound_logvar_reference(raw, min_logvar, max_logvar)
 
 
-def gaussian_nll(mean: Tensor, logvar: Tensor, target: Tensor) -> Tensor:
+def gaussian_nll(head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: Tensor) -> Tensor:
     """Per member: mean over (batch, D) of err^2 * exp(-logvar) + logvar.
 
     Source: MBPO (arXiv 1906.08253); twice the negative log-likelihood, without its constant.
 
     Args:
-        mean, logvar, target: [E, B, D].
+        head: [E, B, 2 D], the network's output: mean, then log-variance before its bounds.
+        target: [E, B, D].
+        min_logvar, max_logvar: [D], see `bound_logvar`.
     Returns:
         [E].
-    Gradients: all three inputs.   Backends: reference.
+    Gradients: head, min_logvar, max_logvar.   Backends: reference, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ.
     """
-    require_alike(mean=mean, logvar=logvar, target=target)
-    return gaussian_nll_reference(mean, logvar, target)
+    require_shape("head", head, (*target.shape[:-1], 2 * target.shape[-1]))
+    for name, tensor in (("min_logvar", min_logvar), ("max_logvar", max_logvar)):
+        require_shape(name, tensor, (target.shape[-1],))
+        require_like(name, tensor, head.dtype, head.device)
+    require_like("target", target, head.dtype, head.device)
+    backend = active().name
+    if backend == "reference":
+        return gaussian_nll_reference(head, target, min_logvar, max_logvar)
+    require_like("head", head, torch.float32, head.device)
+    return _GaussianNLL.apply(head, target, min_logvar, max_logvar, backend)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _GaussianNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        head: Tensor,
+        target: Tensor,
+        min_logvar: Tensor,
+        max_logvar: Tensor,
+        backend: str,
+    ) -> Tensor:
+        loss, *gradients = call(backend, "gaussian_nll", head, target, min_logvar, max_logvar)
+        ctx.save_for_backward(*gradients)
+        return loss  # type: ignore[no-any-return]
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
+        d_head, d_min, d_max = ctx.saved_tensors  # of each member's loss
+        return d_head * d_loss[:, None, None], None, d_loss @ d_min, d_loss @ d_max, None
+
+
+define(
+    "gaussian_nll",
+    "(Tensor head, Tensor target, Tensor min_logvar, Tensor max_logvar) "
+    "-> (Tensor loss, Tensor d_head, Tensor d_min, Tensor d_max)",
+    lambda head, target, low, high: (
+        head.new_empty(head.shape[0]),
+        head.new_empty(head.shape),
+        head.new_empty(head.shape[0], target.shape[-1]),
+        head.new_empty(head.shape[0], target.shape[-1]),
+    ),
+)

@@ -10,7 +10,9 @@ def test_hand_worked_case():
     logvar = torch.tensor([[[0.0, 0.0]], [[1.0, 1.0]]])
     target = torch.tensor([[[2.0, 0.0]], [[1.0, -1.0]]])
     expected = torch.tensor([2.0, 1.0 + 2.718281828459045**-1])
-    torch.testing.assert_close(gaussian_nll(mean, logvar, target), expected)
+    bounds = (torch.full((2,), v) for v in (-50.0, 50.0))  # too far away to be felt
+    found = gaussian_nll(torch.cat([mean, logvar], -1), target, *bounds)
+    torch.testing.assert_close(found, expected)
 
 
 def test_bounds_hold_and_leave_the_middle_alone():
@@ -24,15 +26,20 @@ def test_bounds_hold_and_leave_the_middle_alone():
 
 def test_gradients():
     g = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(2, 3, 4, dtype=torch.float64, generator=g) for _ in range(3)]
-    assert torch.autograd.gradcheck(gaussian_nll, [t.requires_grad_() for t in tensors])
+    head, target = (torch.randn(2, 3, n, dtype=torch.float64, generator=g) for n in (8, 4))
     bounds = [torch.full((4,), v, dtype=torch.float64, requires_grad=True) for v in (-2.0, 0.5)]
-    assert torch.autograd.gradcheck(bound_logvar, [tensors[0], *bounds])
+    head.requires_grad_()
+    assert torch.autograd.gradcheck(gaussian_nll, [head, target, *bounds])
+    raw = head.detach()[..., 4:].requires_grad_()
+    assert torch.autograd.gradcheck(bound_logvar, [raw, *bounds])
 
 
 def test_bad_arguments_name_expected_and_found():
     x = torch.zeros(2, 3, 4)
-    with pytest.raises(ValueError, match=r"target: expected shape .* found"):
-        gaussian_nll(x, x, x[:1])
+    bounds = (torch.zeros(4), torch.zeros(4))
+    with pytest.raises(ValueError, match=r"head: expected shape \(2, 3, 8\), found \(2, 3, 4\)"):
+        gaussian_nll(x, x, *bounds)
+    with pytest.raises(ValueError, match=r"target: expected torch.float32 .* found torch.float64"):
+        gaussian_nll(torch.zeros(2, 3, 8), x.double(), *bounds)
     with pytest.raises(ValueError, match=r"max_logvar: expected shape \(4,\), found \(3,\)"):
         bound_logvar(x, torch.zeros(4), torch.zeros(3))
