@@ -6,6 +6,7 @@ One folder is one operation: `reference.py` is the readable truth, `op.py` the p
 from .ensemble_mlp.op import ensemble_mlp
 from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
 from .gaussian_nll.op import bound_logvar, gaussian_nll
+from .sample_transition.op import sample_transition
 from .squashed_gaussian.op import squashed_gaussian
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "gaussian_kl_score",
     "gaussian_log_prob",
     "gaussian_nll",
+    "sample_transition",
     "squashed_gaussian",
 ]

@@ -1,5 +1,6 @@
 """Which implementation of the operations runs: chosen once, printed, recorded with every result."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,8 @@ except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not ins
 BACKENDS = ("reference", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
+_OPS = ("ensemble_mlp", "gaussian_kl", "gaussian_nll", "sample_transition", "squashed_gaussian")
+_BODIES = {"triton": "gpu"}  # the module of each operation that registers the backend's bodies
 
 
 class Backend(NamedTuple):
@@ -50,6 +53,9 @@ def use(name: str, precision: str = "fp32") -> None:
         raise ValueError(f"kernels: expected one of {BACKENDS}, found {name!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
+    if name in _BODIES:
+        for op in _OPS:
+            importlib.import_module(f".{op}.{_BODIES[name]}", __package__)
     _active = Backend(name, precision)
     torch.set_float32_matmul_precision(_MATMUL[precision])
 
@@ -70,7 +76,9 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def choose_backend(requested: str, device: torch.device, precision: str) -> dict[str, str | int]:
+def choose_backend(
+    requested: str, device: torch.device, precision: str = "fp32"
+) -> dict[str, str | int]:
     """Chooses and activates the backend of this run.
 
     Args:
