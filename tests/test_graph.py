@@ -14,11 +14,12 @@ from rmbpo_fast import loop
 from rmbpo_fast.accelerate import accelerate, capture, touched
 from rmbpo_fast.agent import build, load_tree_into, state_tree
 from rmbpo_fast.errors import CaptureError
-from rmbpo_fast.graph import WARM_UP_CALLS, Captured
+from rmbpo_fast.graph import WARM_UP_CALLS, Captured, CudaGraphs
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.tasks import find_task
 
 PENDULUM = find_task("inverted_pendulum")
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
 
 class Walk:
@@ -123,7 +124,7 @@ def _learn(agent, config, steps):
     numbers = []
     g = torch.Generator().manual_seed(3)
     for turn in range(5):
-        agent.real.add_(torch.rand(60, agent.real.width, generator=g))
+        agent.real.add_(torch.rand(60, agent.real.width, generator=g).to(agent.real.rows.device))
         if turn == 3:
             for buffer in (agent.imagined, agent.nominal):
                 buffer.resize_(2 * config.rollout.rollout_rows)
@@ -136,19 +137,28 @@ def _learn(agent, config, steps):
     return numbers
 
 
-def test_a_run_under_capture_is_the_eager_run(small):
+@pytest.mark.parametrize(
+    ("device", "graphs", "backend"),
+    [
+        ("cpu", RecordedGraphs, "reference"),
+        pytest.param("cuda", CudaGraphs, "reference", marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", marks=NEEDS_GPU),
+    ],
+)
+def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend):
     """Everything that is captured in training, against the same without graphs, bit for bit.
 
     The buffers grow and the adversary renews its optimiser on the way.
     """
     config = small.replace(explore="nominal", model_batch_size=8, total_env_steps=400)
     found = []
-    for graphs in (None, RecordedGraphs()):
-        agent = build(config, PENDULUM, torch.device("cpu"))
-        plain = loop.make_steps(agent, config)
-        steps = capture(agent, config, graphs) if graphs else plain
-        found.append(_learn(agent, config, steps))
-        agent.envs.close()
+    with using(backend):
+        for capturing in (False, True):
+            agent = build(config, PENDULUM, torch.device(device))
+            plain = loop.make_steps(agent, config)
+            steps = capture(agent, config, graphs()) if capturing else plain
+            found.append(_learn(agent, config, steps))
+            agent.envs.close()
     assert found[0] == found[1]
     captured = (*steps, agent.adversary.train_steps, agent.world_model.train_steps)
     assert all(function.captures for function in captured)
