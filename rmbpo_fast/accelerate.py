@@ -34,7 +34,9 @@ def accelerate(agent: Agent, config: Config, device: torch.device) -> tuple[Step
 
 def capture(agent: Agent, config: Config, graphs: Any) -> Steps:
     """`Captured` around each heavy function. graphs: the CUDA API or its stand-in."""
-    generators = [s for s in agent.streams.values() if s.device == agent.real.rows.device]
+    # by type: a generator made for "cuda" has no index
+    kind = agent.real.rows.device.type
+    generators = [s for s in agent.streams.values() if s.device.type == kind]
 
     def captured(function: Callable[..., Any]) -> Captured:
         return Captured(function, lambda: touched(agent), generators, graphs)

@@ -45,11 +45,11 @@ def tiles_for(rows: int, precision: str) -> Tiles:
     transposed, which turns their loads into 4 bytes each.
     """
     if rows < MANY_ROWS:
-        return Tiles(16, 64, 32, 3, 4)
-    return Tiles(64, 64, 32, 3, 4) if precision == "bf16" else Tiles(32, 64, 32, 3, 4)
+        return Tiles(16, 256, 32, 3, 8)
+    return Tiles(64, 128, 32, 2, 8) if precision == "bf16" else Tiles(32, 64, 32, 3, 4)
 
 
-WEIGHT_TILES = Tiles(64, 64, 32, 3, 4)  # m: a tile's inputs, n: its outputs, k: batch rows
+WEIGHT_TILES = Tiles(64, 64, 32, 1, 4)  # m: a tile's inputs, n: its outputs, k: batch rows
 
 
 def sizes_of(weights: list[Tensor]) -> tuple[int, ...]:
