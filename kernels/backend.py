@@ -17,7 +17,14 @@ except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not ins
 BACKENDS = ("reference", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
-_OPS = ("ensemble_mlp", "gaussian_kl", "gaussian_nll", "sample_transition", "squashed_gaussian")
+OPS = (
+    "adam",
+    "ensemble_mlp",
+    "gaussian_kl",
+    "gaussian_nll",
+    "sample_transition",
+    "squashed_gaussian",
+)
 _BODIES = {"triton": "gpu"}  # the module of each operation that registers the backend's bodies
 
 
@@ -54,7 +61,7 @@ def use(name: str, precision: str = "fp32") -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
     if name in _BODIES:
-        for op in _OPS:
+        for op in OPS:
             importlib.import_module(f".{op}.{_BODIES[name]}", __package__)
     _active = Backend(name, precision)
     torch.set_float32_matmul_precision(_MATMUL[precision])

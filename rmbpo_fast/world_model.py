@@ -12,7 +12,8 @@ from rmbpo_fast.config import ModelConfig
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob
 from rmbpo_fast.losses import nominal_loss
-from rmbpo_fast.nets import EnsembleMLP, adam_options
+from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.optim import Adam
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.types import Transition
 
@@ -66,9 +67,7 @@ class WorldModel(nn.Module):
             for weight, decay in zip(self.net.weights, config.model_weight_decay, strict=True)
         ]
         unregularised = [*self.net.biases, self.max_logvar, self.min_logvar]
-        self.optimizer = torch.optim.Adam(
-            [*groups, {"params": unregularised}], lr=config.model_lr, **adam_options(device)
-        )
+        self.optimizer = Adam([*groups, {"params": unregularised}], config.model_lr, device)
 
     def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
         """Normalised network input [..., S + A]."""
