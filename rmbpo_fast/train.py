@@ -40,7 +40,7 @@ def run(config: Config) -> int:
     task = find_task(config.task.env)
     device = choose_device(config.run.device)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # Triton launches on the current one
+        torch.cuda.set_device(device.index or 0)  # Triton launches on the current one
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:

@@ -135,7 +135,8 @@ class WorldModel(nn.Module):
             batches = rows[:, : train - rest].reshape(members, full, config.model_batch_size)
             batches = batches.transpose(0, 1)  # [steps, E, B]
             grouped = full - full % STEPS_AT_ONCE
-            for group in (*batches[:grouped].split(STEPS_AT_ONCE), *batches[grouped:].split(1)):
+            groups = (*batches[:grouped].split(STEPS_AT_ONCE), *batches[grouped:].split(1))
+            for group in filter(len, groups):  # split leaves one empty group of none
                 self.train_steps(group)
             if rest:
                 self._train_step(rows[:, train - rest :])
