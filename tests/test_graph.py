@@ -9,6 +9,7 @@ import torch
 from standin import RecordedGraphs
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rmbpo_fast import accelerate as accelerate_module
 from rmbpo_fast import agent as agents
 from rmbpo_fast import loop
 from rmbpo_fast.accelerate import accelerate, capture, touched
@@ -177,6 +178,28 @@ def test_a_restored_agent_drops_its_graphs(small):
     load_tree_into(agent, tree, torch.zeros(0, agent.real.width))
     assert [float(v) for v in steps.update(1).values()] == expected
     assert steps.update.captures == 2
+    agent.envs.close()
+
+
+def test_a_gpu_gets_compiled_losses_and_graphs(small, monkeypatch):
+    """No GPU here, so its branch is taken by hand, with a compiler that any machine has."""
+    compiled = []
+
+    def compiler(function, fullgraph):
+        compiled.append(function.__qualname__)
+        return torch.compile(function, fullgraph=fullgraph, backend="aot_eager")
+
+    monkeypatch.setattr(accelerate_module, "CudaGraphs", RecordedGraphs)
+    monkeypatch.setattr(accelerate_module, "torch", SimpleNamespace(compile=compiler))
+    agent = build(small, PENDULUM, torch.device("cpu"))
+    steps, line = accelerate(agent, small, torch.device("cuda"))
+    functions = (*steps, agent.world_model.train_steps, agent.adversary.train_steps)
+    assert all(isinstance(function, Captured) for function in functions)
+    assert compiled == ["SAC.critic_objective", "SAC.actor_objective", "Adversary.loss"]
+    assert line.startswith("compile: CUDA graphs")
+    for buffer in (agent.real, agent.imagined):
+        buffer.add_(torch.rand(60, buffer.width))
+    assert torch.isfinite(steps.update(1)["sac/critic_loss"])
     agent.envs.close()
 
 
