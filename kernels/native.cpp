@@ -1,14 +1,30 @@
-// The native module: its version, and what this processor can run.
+// The native module: which instruction set runs, PyTorch's threads, and the operations by address.
 //
-// One build runs on every x86-64 (or other) machine, so instruction sets are found at run time,
-// never assumed at compile time. The answer is printed and recorded with every run.
+// One build runs on every x86-64 (or other) machine: each operation is compiled once per instruction
+// set, and the widest that the processor has is chosen when the module is imported. Tensors come as
+// addresses and sizes, so nothing depends on torch's C++ ABI; kernels/*/cpu.py checks them before.
+#include <dlfcn.h>
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+
+#include "native_ops.h"
+
+namespace nb = nanobind;
 
 namespace {
 
@@ -32,9 +48,266 @@ const char* cpu_isa() {
   return "generic";
 }
 
+// The operations for one instruction set. A new one (AMX) is a row of `all_levels` whose entries may
+// be another row's.
+struct Level {
+  const char* name;
+  void (*ensemble_mlp_fwd)(const rmbpo::MlpForward&);
+  void (*ensemble_mlp_bwd)(const rmbpo::MlpBackward&);
+  void (*gaussian_nll)(const rmbpo::GaussianNll&);
+  void (*gaussian_kl_score)(const rmbpo::GaussianKlScore&);
+  void (*squashed_gaussian_fwd)(const rmbpo::SquashedGaussian&);
+  void (*squashed_gaussian_bwd)(const rmbpo::SquashedGaussian&);
+};
+
+#define RMBPO_LEVEL(isa)                                                                         \
+  Level {                                                                                        \
+    #isa, rmbpo::isa::ensemble_mlp_fwd, rmbpo::isa::ensemble_mlp_bwd, rmbpo::isa::gaussian_nll,  \
+        rmbpo::isa::gaussian_kl_score, rmbpo::isa::squashed_gaussian_fwd,                        \
+        rmbpo::isa::squashed_gaussian_bwd                                                        \
+  }
+
+// Those that this processor can run, widest first.
+std::vector<Level> usable_levels() {
+  std::vector<Level> levels;
+#if defined(__x86_64__)
+  const std::string widest = cpu_isa();
+  if (widest == "avx512" || widest == "amx-bf16") levels.push_back(RMBPO_LEVEL(avx512));
+  if (widest != "generic") levels.push_back(RMBPO_LEVEL(avx2));
+#endif
+  levels.push_back(RMBPO_LEVEL(generic));
+  return levels;
+}
+
+const std::vector<Level> levels = usable_levels();
+const Level* level = &levels.front();
+
+std::vector<std::string> level_names() {
+  std::vector<std::string> names;
+  for (const Level& one : levels) names.push_back(one.name);
+  return names;
+}
+
+void use_level(const std::string& name) {
+  for (const Level& one : levels)
+    if (name == one.name) {
+      level = &one;
+      return;
+    }
+  std::string usable;
+  for (const Level& one : levels) usable += std::string(usable.empty() ? "" : ", ") + one.name;
+  throw nb::value_error(("level: expected one of " + usable + ", found " + name).c_str());
+}
+
+// PyTorch's own OpenMP runtime, found among the libraries that it loaded: a second pool on the same
+// cores would fight with it. GOMP_parallel is what GCC compiles `#pragma omp parallel` to; other
+// runtimes (LLVM's) have it too.
+struct OpenMP {
+  void (*parallel)(void (*)(void*), void*, unsigned, unsigned);
+  int (*thread_num)();
+  int (*num_threads)();
+};
+
+OpenMP find_openmp() {
+  OpenMP found{};
+  found.parallel = reinterpret_cast<decltype(found.parallel)>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+  found.thread_num =
+      reinterpret_cast<decltype(found.thread_num)>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
+  found.num_threads =
+      reinterpret_cast<decltype(found.num_threads)>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
+  if (!found.parallel || !found.thread_num || !found.num_threads)
+    throw std::runtime_error("found no OpenMP runtime (GOMP_parallel): import torch first");
+  return found;
+}
+
+struct Region {
+  void (*task)(void*, int, int);
+  void* context;
+  const OpenMP* openmp;
+};
+
+template <typename T>
+T at(std::uintptr_t address) {
+  return reinterpret_cast<T>(address);
+}
+
+using Address = std::uintptr_t;
+using Addresses = std::vector<Address>;
+
+template <typename T>
+T const* list(const Addresses& addresses) {  // a vector of addresses, read as one of pointers
+  static_assert(sizeof(T) == sizeof(Address));
+  return reinterpret_cast<T const*>(addresses.data());
+}
+
+rmbpo::Networks networks(long ensemble, long rows, const std::vector<long>& sizes, Address x,
+                         long stride_xe, long stride_xm, const Addresses& weights, bool swish,
+                         int threads) {
+  rmbpo::Networks net{};
+  net.ensemble = ensemble;
+  net.rows = rows;
+  net.layers = (long)sizes.size() - 1;
+  net.sizes = sizes.data();
+  net.x = at<const float*>(x);
+  net.stride_xe = stride_xe;
+  net.stride_xm = stride_xm;
+  net.weights = list<const float*>(weights);
+  net.swish = swish;
+  net.threads = threads;
+  return net;
+}
+
+void ensemble_mlp_fwd(long ensemble, long rows, const std::vector<long>& sizes, Address x,
+                      long stride_xe, long stride_xm, const Addresses& weights,
+                      const Addresses& biases, Address members, long num_networks,
+                      const Addresses& outputs, const Addresses& slopes, bool swish, bool save,
+                      int threads) {
+  rmbpo::MlpForward op{};
+  op.net =
+      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, threads);
+  op.net.members = at<const long*>(members);
+  for (long e = 0; op.net.members && e < ensemble; ++e)
+    if (op.net.members[e] < 0 || op.net.members[e] >= num_networks)
+      throw nb::value_error(("members: expected 0 to " + std::to_string(num_networks - 1) +
+                             ", found " + std::to_string(op.net.members[e]))
+                                .c_str());
+  op.biases = list<const float*>(biases);
+  op.outputs = list<float*>(outputs);
+  op.slopes = list<float*>(slopes);
+  op.save = save;
+  level->ensemble_mlp_fwd(op);
+}
+
+void ensemble_mlp_bwd(long ensemble, long rows, const std::vector<long>& sizes, Address d_out,
+                      Address x, long stride_xe, long stride_xm, const Addresses& weights,
+                      const Addresses& outputs, const Addresses& slopes, const Addresses& dz,
+                      Address d_x, const Addresses& d_weights, const Addresses& d_biases,
+                      bool swish, int threads) {
+  rmbpo::MlpBackward op{};
+  op.net =
+      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, threads);
+  op.d_out = at<const float*>(d_out);
+  op.outputs = list<const float*>(outputs);
+  op.slopes = list<const float*>(slopes);
+  op.need_weights = !d_weights.empty();
+  op.dz = op.need_weights ? list<float*>(dz) : nullptr;
+  op.d_x = at<float*>(d_x);
+  op.d_weights = list<float*>(d_weights);
+  op.d_biases = list<float*>(d_biases);
+  level->ensemble_mlp_bwd(op);
+}
+
+void gaussian_nll(long ensemble, long rows, long size, Address head, Address target, Address low,
+                  Address high, Address loss, Address d_head, Address d_low, Address d_high,
+                  int threads) {
+  rmbpo::GaussianNll op{};
+  op.ensemble = ensemble;
+  op.rows = rows;
+  op.size = size;
+  op.head = at<const float*>(head);
+  op.target = at<const float*>(target);
+  op.low = at<const float*>(low);
+  op.high = at<const float*>(high);
+  op.loss = at<float*>(loss);
+  op.d_head = at<float*>(d_head);
+  op.d_low = at<float*>(d_low);
+  op.d_high = at<float*>(d_high);
+  op.threads = threads;
+  level->gaussian_nll(op);
+}
+
+void gaussian_kl_score(long ensemble, long rows, long size, const Addresses& inputs, Address loss,
+                       Address d_mean, Address d_logvar, int threads) {
+  rmbpo::GaussianKlScore op{};
+  op.ensemble = ensemble;
+  op.rows = rows;
+  op.size = size;
+  const float** const fields[] = {&op.mean_g, &op.logvar_g,  &op.mean_p, &op.logvar_p,
+                                  &op.sample, &op.advantage, &op.eta};
+  for (std::size_t i = 0; i < 7; ++i) *fields[i] = at<const float*>(inputs.at(i));
+  op.loss = at<float*>(loss);
+  op.d_mean = at<float*>(d_mean);
+  op.d_logvar = at<float*>(d_logvar);
+  op.threads = threads;
+  level->gaussian_kl_score(op);
+}
+
+rmbpo::SquashedGaussian squashed(long rows, long size, float log_std_min, float log_std_max,
+                                 Address head, Address noise, int threads) {
+  rmbpo::SquashedGaussian op{};
+  op.rows = rows;
+  op.size = size;
+  op.log_std_min = log_std_min;
+  op.log_std_max = log_std_max;
+  op.head = at<const float*>(head);
+  op.noise = at<const float*>(noise);
+  op.threads = threads;
+  return op;
+}
+
+void squashed_gaussian_fwd(long rows, long size, float log_std_min, float log_std_max, Address head,
+                           Address noise, Address action, Address log_prob, int threads) {
+  auto op = squashed(rows, size, log_std_min, log_std_max, head, noise, threads);
+  op.action = at<float*>(action);
+  op.log_prob = at<float*>(log_prob);
+  level->squashed_gaussian_fwd(op);
+}
+
+void squashed_gaussian_bwd(long rows, long size, float log_std_min, float log_std_max, Address head,
+                           Address noise, Address d_action, Address d_log_prob, Address d_head,
+                           int threads) {
+  auto op = squashed(rows, size, log_std_min, log_std_max, head, noise, threads);
+  op.d_action = at<const float*>(d_action);
+  op.d_log_prob = at<const float*>(d_log_prob);
+  op.d_head = at<float*>(d_head);
+  level->squashed_gaussian_bwd(op);
+}
+
 }  // namespace
+
+namespace rmbpo {
+
+void run_parallel(int threads, void (*task)(void*, int, int), void* context) {
+  if (threads <= 1) return task(context, 0, 1);
+  static const OpenMP openmp = find_openmp();
+  Region region{task, context, &openmp};
+  openmp.parallel(
+      [](void* data) {
+        const Region& region = *static_cast<const Region*>(data);
+        region.task(region.context, region.openmp->thread_num(), region.openmp->num_threads());
+      },
+      &region, (unsigned)threads, 0);
+}
+
+float* scratch(long floats) {
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  thread_local std::unique_ptr<float, Free> memory;
+  thread_local long held = 0;
+  if (floats > held) {
+    const std::size_t bytes = ((std::size_t)floats * sizeof(float) + 63) / 64 * 64;
+    held = 0;
+    memory.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
+    if (!memory) throw std::bad_alloc();
+    held = floats;
+  }
+  return memory.get();
+}
+
+}  // namespace rmbpo
 
 NB_MODULE(_rmbpo_fast_native, m) {
   m.attr("__version__") = RMBPO_FAST_VERSION;
   m.def("cpu_isa", &cpu_isa, "Widest usable instruction set: amx-bf16, avx512, avx2 or generic.");
+  m.def("levels", &level_names, "Instruction sets that the operations can run with, widest first.");
+  m.def("level", [] { return level->name; }, "The instruction set that they do run with.");
+  m.def("use_level", &use_level, "Makes them run with another one of `levels()`; for tests.");
+  const nb::call_guard<nb::gil_scoped_release> unlocked;
+  m.def("ensemble_mlp_fwd", &ensemble_mlp_fwd, unlocked);
+  m.def("ensemble_mlp_bwd", &ensemble_mlp_bwd, unlocked);
+  m.def("gaussian_nll", &gaussian_nll, unlocked);
+  m.def("gaussian_kl_score", &gaussian_kl_score, unlocked);
+  m.def("squashed_gaussian_fwd", &squashed_gaussian_fwd, unlocked);
+  m.def("squashed_gaussian_bwd", &squashed_gaussian_bwd, unlocked);
 }

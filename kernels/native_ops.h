@@ -1,0 +1,83 @@
+// The operations of the native library, as native.cpp calls them for one instruction set.
+//
+// Tensors are contiguous float32 unless a stride is given. A scratch buffer belongs to a thread and
+// is valid until that thread asks for it again.
+#pragma once
+
+namespace rmbpo {
+
+// Runs task(context, thread, threads) on up to `threads` threads of PyTorch's OpenMP pool.
+void run_parallel(int threads, void (*task)(void*, int, int), void* context);
+
+// At least `floats` floats of this thread, aligned to 64 bytes. Throws std::bad_alloc.
+float* scratch(long floats);
+
+// E stacked networks; layer l has sizes[l] inputs and sizes[l + 1] outputs.
+struct Networks {
+  long ensemble, rows, layers;
+  const long* sizes;
+  const float* x;  // [E, rows, sizes[0]]
+  long stride_xe, stride_xm;
+  const float* const* weights;  // per layer [networks, inputs, outputs]
+  const long* members;          // [E], or null: all
+  bool swish;                   // else relu
+  int threads;
+};
+
+struct MlpForward {
+  Networks net;
+  const float* const* biases;  // per layer [networks, 1, outputs]
+  float* const* outputs;       // per layer [E, rows, outputs]; the last one only without `save`
+  float* const* slopes;        // per hidden layer, with `save` and swish: d output / d its input
+  bool save;
+};
+
+struct MlpBackward {
+  Networks net;
+  const float* d_out;
+  const float* const* outputs;
+  const float* const* slopes;
+  float* const* dz;  // per hidden layer; null without need_weights
+  float* d_x;        // null: not needed
+  float* const* d_weights;
+  float* const* d_biases;
+  bool need_weights;
+};
+
+struct GaussianNll {
+  long ensemble, rows, size;
+  const float *head, *target, *low, *high;
+  float *loss, *d_head, *d_low, *d_high;
+  int threads;
+};
+
+struct GaussianKlScore {
+  long ensemble, rows, size;
+  const float *mean_g, *logvar_g, *mean_p, *logvar_p, *sample, *advantage, *eta;
+  float *loss, *d_mean, *d_logvar;
+  int threads;
+};
+
+struct SquashedGaussian {
+  long rows, size;
+  float log_std_min, log_std_max;
+  const float *head, *noise, *d_action, *d_log_prob;
+  float *action, *log_prob, *d_head;
+  int threads;
+};
+
+#define RMBPO_DECLARE(isa)                                \
+  namespace isa {                                         \
+  void ensemble_mlp_fwd(const MlpForward&);               \
+  void ensemble_mlp_bwd(const MlpBackward&);              \
+  void gaussian_nll(const GaussianNll&);                  \
+  void gaussian_kl_score(const GaussianKlScore&);         \
+  void squashed_gaussian_fwd(const SquashedGaussian&);    \
+  void squashed_gaussian_bwd(const SquashedGaussian&);    \
+  }
+RMBPO_DECLARE(generic)
+RMBPO_DECLARE(avx2)
+RMBPO_DECLARE(avx512)
+#undef RMBPO_DECLARE
+
+}  // namespace rmbpo
