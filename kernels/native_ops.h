@@ -66,8 +66,23 @@ struct SquashedGaussian {
   int threads;
 };
 
+struct AdamParameter {
+  long size;
+  float *parameter, *first, *second;  // first, second: running means of gradient and its square
+  const float* gradient;
+  float step_size, root_correction2, weight_decay;  // lr / (1 - beta1^t), 1 / sqrt(1 - beta2^t)
+};
+
+struct Adam {
+  long count;
+  const AdamParameter* parameters;
+  float beta1, beta2, eps;
+  int threads;
+};
+
 #define RMBPO_DECLARE(isa)                                \
   namespace isa {                                         \
+  void adam(const Adam&);                                 \
   void ensemble_mlp_fwd(const MlpForward&);               \
   void ensemble_mlp_bwd(const MlpBackward&);              \
   void gaussian_nll(const GaussianNll&);                  \

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rmbpo_fast.config import AdversaryConfig
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.game import Game
-from rmbpo_fast.kernels import bound_logvar, gaussian_kl
+from rmbpo_fast.kernels import adam_step, bound_logvar, gaussian_kl
 from rmbpo_fast.losses import pathwise_loss, score_loss
 from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.replay import ReplayBuffer
@@ -189,6 +189,7 @@ class Adversary(nn.Module):
         train = order[held:]
         best = self._objective(game, *held_out)
         best_weights = [p.detach().clone() for p in self.net.parameters()]
+        parameters = list(self.net.parameters())
         stale, steps = 0, 0
         limit = config.adversary_max_steps or MAX_STEPS[config.parametrization]
         while stale < config.adversary_patience_checks and steps < limit:
@@ -200,9 +201,7 @@ class Adversary(nn.Module):
                     device=train.device,
                 )
                 loss = self.loss(game, *draw(train[picks]))
-                self.optimizer.zero_grad()
-                loss.backward(inputs=list(self.net.parameters()))
-                self.optimizer.step()
+                adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
                 steps += 1
             objective = self._objective(game, *held_out)
             if not torch.isfinite(objective):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.config import SACConfig
-from rmbpo_fast.kernels import squashed_gaussian
+from rmbpo_fast.kernels import adam_step, squashed_gaussian
 from rmbpo_fast.losses import (
     actor_loss,
     bellman_target,
@@ -129,7 +129,4 @@ class SAC(nn.Module):
         }
 
     def _step(self, name: str, loss: Tensor, params: list[Tensor]) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        loss.backward(inputs=params)
-        optimizer.step()
+        adam_step(self.optimizers[name], params, torch.autograd.grad(loss, params))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rmbpo_fast.config import ModelConfig
 from rmbpo_fast.errors import DivergedError
-from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob
+from rmbpo_fast.kernels import adam_step, bound_logvar, gaussian_log_prob
 from rmbpo_fast.losses import nominal_loss
 from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.replay import ReplayBuffer
@@ -112,15 +112,14 @@ class WorldModel(nn.Module):
 
         best_mse = torch.full((members,), torch.inf, device=device)
         best_weights = [parameter.detach().clone() for parameter in self.net.parameters()]
+        parameters = list(self.parameters())
         epochs, stale = 0, 0
         while stale < config.model_patience_epochs:
             shuffle = torch.rand(members, train, generator=generator, device=device).argsort(1)
             rows = bootstrap.gather(1, shuffle)
             for batch in rows.split(config.model_batch_size, dim=1):
                 loss = self.loss(inputs[batch], targets[batch])
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
+                adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
             mse, _ = self._holdout_error(held_inputs, held_targets)
             if not torch.isfinite(mse).all():
                 raise DivergedError(f"the world model's holdout error is {mse.tolist()}")

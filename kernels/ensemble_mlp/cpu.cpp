@@ -95,11 +95,8 @@ void forward_share(const MlpForward& op, long thread, long threads) {
         float* to = packed;
         for (long l = 0; l < net.layers; ++l) {
           const long inner = net.sizes[l], columns = net.sizes[l + 1];
-          const float* weight = net.weights[l] + member * inner * columns;
-          const float* bias = op.biases[l] + member * columns;
-          for (long j = 0; j < columns; j += PANEL)
-            pack_panel(weight + j, columns, inner, smaller(PANEL, columns - j), bias + j,
-                       to + j * (inner + 1));
+          pack(net.weights[l] + member * inner * columns, inner, columns,
+               op.biases[l] + member * columns, to);
           to += packed_size(inner, columns);
         }
       },

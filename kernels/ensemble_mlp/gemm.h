@@ -32,6 +32,21 @@ inline void pack_panel(const float* from, long stride, long inner, long width, c
   }
 }
 
+// All panels of from [inner, columns]; each begins with its part of first [columns]. Row by row,
+// because the weights come from L3 or memory, which are fast in sequence only.
+inline void pack(const float* from, long inner, long columns, const float* first, float* to) {
+  for (long k = -1; k < inner; ++k) {
+    const float* row = k < 0 ? first : from + k * columns;
+    long j = 0;
+    for (; j + VL < columns; j += PANEL) {
+      float* at = to + j * (inner + 1) + (k + 1) * PANEL;
+      store(at, load(row + j));
+      store(at + VL, load(row + j + VL, smaller(VL, columns - j - VL)));
+    }
+    if (j < columns) store(to + j * (inner + 1) + (k + 1) * VL, load(row + j, columns - j));
+  }
+}
+
 // The panel of the transposed matrix: from [width, inner], its rows become columns.
 inline void pack_panel_transposed(const float* from, long stride, long inner, long width,
                                   float* to) {
@@ -56,6 +71,8 @@ inline void pack_panel_transposed(const float* from, long stride, long inner, lo
 // How a(row, k) lies in memory: a[row * stride + k], or a[k * stride + row].
 enum class Left { rows, columns };
 
+constexpr long PREFETCH = 16;  // steps ahead, some 200 cycles
+
 // tile[ROWS][VECTORS * VL] = panel's first row + a [ROWS, inner] times the panel.
 template <long ROWS, long VECTORS, Left LAYOUT>
 void multiply_tile(long inner, const float* a, long stride, const float* panel, float* tile) {
@@ -66,6 +83,10 @@ void multiply_tile(long inner, const float* a, long stride, const float* panel, 
     for (long v = 0; v < VECTORS; ++v) sums[i][v] = load(panel + v * VL);
   panel += VECTORS * VL;
   for (long k = 0; k < inner; ++k, panel += VECTORS * VL) {
+    if constexpr (LAYOUT == Left::columns) {  // a cache line or two a step, far apart
+      __builtin_prefetch(a + (k + PREFETCH) * stride);
+      __builtin_prefetch(a + (k + PREFETCH) * stride + ROWS - 1);
+    }
     V b[VECTORS];
 #pragma GCC unroll 2
     for (long v = 0; v < VECTORS; ++v) b[v] = load(panel + v * VL);
