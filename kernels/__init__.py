@@ -7,6 +7,7 @@ from .adam.op import adam_step
 from .ensemble_mlp.op import ensemble_mlp
 from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
 from .gaussian_nll.op import bound_logvar, gaussian_nll
+from .sample_transition.op import sample_transition
 from .squashed_gaussian.op import squashed_gaussian
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "gaussian_kl_score",
     "gaussian_log_prob",
     "gaussian_nll",
+    "sample_transition",
     "squashed_gaussian",
 ]

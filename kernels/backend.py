@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not ins
 BACKENDS = ("reference", "native", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
-_OPS = ("ensemble_mlp", "gaussian_kl", "gaussian_nll", "squashed_gaussian")
+_OPS = ("ensemble_mlp", "gaussian_kl", "gaussian_nll", "sample_transition", "squashed_gaussian")
 # the module of each operation that registers the backend's bodies
 _BODIES = {"native": "cpu", "triton": "gpu"}
 
@@ -82,7 +82,9 @@ def interpreting() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-def choose_backend(requested: str, device: torch.device, precision: str) -> dict[str, str | int]:
+def choose_backend(
+    requested: str, device: torch.device, precision: str = "fp32"
+) -> dict[str, str | int]:
     """Chooses and activates the backend of this run.
 
     Args:

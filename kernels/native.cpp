@@ -59,6 +59,7 @@ struct Level {
   void (*ensemble_mlp_bwd)(const rmbpo::MlpBackward&);
   void (*gaussian_nll)(const rmbpo::GaussianNll&);
   void (*gaussian_kl_score)(const rmbpo::GaussianKlScore&);
+  void (*sample_transition)(const rmbpo::SampleTransition&);
   void (*squashed_gaussian_fwd)(const rmbpo::SquashedGaussian&);
   void (*squashed_gaussian_bwd)(const rmbpo::SquashedGaussian&);
 };
@@ -66,7 +67,7 @@ struct Level {
 #define RMBPO_LEVEL(isa)                                                                         \
   Level {                                                                                        \
     #isa, rmbpo::isa::adam, rmbpo::isa::ensemble_mlp_fwd, rmbpo::isa::ensemble_mlp_bwd,          \
-        rmbpo::isa::gaussian_nll, rmbpo::isa::gaussian_kl_score,                                 \
+        rmbpo::isa::gaussian_nll, rmbpo::isa::gaussian_kl_score, rmbpo::isa::sample_transition,  \
         rmbpo::isa::squashed_gaussian_fwd, rmbpo::isa::squashed_gaussian_bwd                     \
   }
 
@@ -256,6 +257,21 @@ void gaussian_kl_score(long ensemble, long rows, long size, const Addresses& inp
   level->gaussian_kl_score(op);
 }
 
+void sample_transition(long count, long obs_size, long action_size, const Addresses& inputs,
+                       Address rows, Address finite, int threads) {
+  rmbpo::SampleTransition op{};
+  op.count = count;
+  op.obs_size = obs_size;
+  op.action_size = action_size;
+  const float** const fields[] = {&op.obs,   &op.action, &op.mean, &op.logvar,
+                                  &op.noise, &op.low,    &op.high};
+  for (std::size_t i = 0; i < 7; ++i) *fields[i] = at<const float*>(inputs.at(i));
+  op.rows = at<float*>(rows);
+  op.finite = at<bool*>(finite);
+  op.threads = threads;
+  level->sample_transition(op);
+}
+
 rmbpo::SquashedGaussian squashed(long rows, long size, float log_std_min, float log_std_max,
                                  Address head, Address noise, int threads) {
   rmbpo::SquashedGaussian op{};
@@ -364,6 +380,7 @@ NB_MODULE(_rmbpo_fast_native, m) {
   m.def("ensemble_mlp_bwd", &ensemble_mlp_bwd, unlocked);
   m.def("gaussian_nll", &gaussian_nll, unlocked);
   m.def("gaussian_kl_score", &gaussian_kl_score, unlocked);
+  m.def("sample_transition", &sample_transition, unlocked);
   m.def("squashed_gaussian_fwd", &squashed_gaussian_fwd, unlocked);
   m.def("squashed_gaussian_bwd", &squashed_gaussian_bwd, unlocked);
 }

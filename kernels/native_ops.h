@@ -66,6 +66,14 @@ struct SquashedGaussian {
   int threads;
 };
 
+struct SampleTransition {
+  long count, obs_size, action_size;
+  const float *obs, *action, *mean, *logvar, *noise, *low, *high;
+  float* rows;
+  bool* finite;
+  int threads;
+};
+
 struct AdamParameter {
   long size;
   float *parameter, *first, *second;  // first, second: running means of gradient and its square
@@ -87,6 +95,7 @@ struct Adam {
   void ensemble_mlp_bwd(const MlpBackward&);              \
   void gaussian_nll(const GaussianNll&);                  \
   void gaussian_kl_score(const GaussianKlScore&);         \
+  void sample_transition(const SampleTransition&);        \
   void squashed_gaussian_fwd(const SquashedGaussian&);    \
   void squashed_gaussian_bwd(const SquashedGaussian&);    \
   }

@@ -16,7 +16,7 @@ from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import adam_step, bound_logvar, gaussian_kl
 from rmbpo_fast.losses import pathwise_loss, score_loss
-from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.nets import EnsembleMLP, adam_options
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.world_model import WorldModel
 
@@ -92,7 +92,8 @@ class Adversary(nn.Module):
         self.optimizer = self._new_optimizer()
 
     def _new_optimizer(self) -> torch.optim.Adam:
-        return torch.optim.Adam(self.net.parameters(), lr=self.config.adversary_lr, fused=True)
+        options = adam_options(self.eta.device)
+        return torch.optim.Adam(self.net.parameters(), lr=self.config.adversary_lr, **options)
 
     @torch.no_grad()
     def _zero_last_layer(self) -> None:
@@ -157,6 +158,25 @@ class Adversary(nn.Module):
                 advantage = advantage - game.target(obs, mean, noise)
         return score_loss(mean, logvar, mean_p, logvar_p, sample, advantage, self.eta)
 
+    def train_steps(
+        self, batches: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator
+    ) -> None:
+        """A gradient step for each batch. batches [T, E, B]: rows of the real buffer."""
+        parameters = list(self.net.parameters())
+        for batch in batches:
+            loss = self.loss(game, *self._draw(batch, real, game, generator))
+            adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
+
+    def _draw(
+        self, rows: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`loss`'s obs, action, eps and noise at rows [E, B] of the real buffer."""
+        data = real.unpack(real.rows[rows])
+        eps = torch.randn(
+            *rows.shape, self.mean_shift.numel(), generator=generator, device=rows.device
+        )
+        return data.obs, data.action, eps, game.sac.draw_noise(rows.shape, generator)
+
     def fit(
         self, real: ReplayBuffer, game: Game, generator: torch.Generator
     ) -> dict[str, Tensor | float]:
@@ -173,36 +193,25 @@ class Adversary(nn.Module):
         if int(self.fits) == 0 or not config.adversary_warm_start:
             self._start_at_nominal(game.world_model)
         self.fits += 1
-        data = real.all()
-        order = torch.randperm(len(data.reward), generator=generator, device=data.obs.device)
+        order = torch.randperm(len(real), generator=generator, device=real.rows.device)
         held = max(1, min(len(order) // 5, config.adversary_holdout_max_rows))
         members = self.net.weights[0].shape[0]
-
-        def draw(rows: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # rows [E, B]
-            eps = torch.randn(
-                *rows.shape, self.mean_shift.numel(), generator=generator, device=rows.device
-            )
-            noise = game.sac.draw_noise(rows.shape, generator)
-            return data.obs[rows], data.action[rows], eps, noise
-
-        held_out = draw(order[:held].expand(members, -1))
+        held_out = self._draw(order[:held].expand(members, -1), real, game, generator)
         train = order[held:]
         best = self._objective(game, *held_out)
         best_weights = [p.detach().clone() for p in self.net.parameters()]
-        parameters = list(self.net.parameters())
         stale, steps = 0, 0
         limit = config.adversary_max_steps or MAX_STEPS[config.parametrization]
         while stale < config.adversary_patience_checks and steps < limit:
-            for _ in range(min(config.adversary_check_every, limit - steps)):
-                picks = torch.randint(
-                    len(train),
-                    (members, config.adversary_batch_size),
-                    generator=generator,
-                    device=train.device,
-                )
-                loss = self.loss(game, *draw(train[picks]))
-                adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
-                steps += 1
+            group = min(config.adversary_check_every, limit - steps)
+            picks = torch.randint(
+                len(train),
+                (group, members, config.adversary_batch_size),
+                generator=generator,
+                device=train.device,
+            )
+            self.train_steps(train[picks], real, game, generator)
+            steps += group
             objective = self._objective(game, *held_out)
             if not torch.isfinite(objective):
                 raise DivergedError("the adversary's objective is not finite")

@@ -155,7 +155,8 @@ def imagined_capacity(config: Config, horizon: int) -> int:
     return int(config.rollout.rollout_rows * horizon * fits)
 
 
-def _learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]]:
+def learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]]:
+    """Everything with weights, by name, with its optimisers."""
     found: dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]] = {
         "world_model": (agent.world_model, {"adam": agent.world_model.optimizer}),
         "sac": (agent.sac, dict(agent.sac.optimizers)),
@@ -171,7 +172,7 @@ def _learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.
 
 def check_finite(agent: Agent) -> None:
     """Raises DivergedError where a weight is no longer finite."""
-    for name, (module, _) in _learners(agent).items():
+    for name, (module, _) in learners(agent).items():
         finite = [torch.isfinite(p).all() for p in module.parameters()]
         if not torch.stack(finite).all():
             step = agent.progress.env_step
@@ -198,7 +199,7 @@ def state_tree(agent: Agent) -> Tree:
                 "module": dict(module.state_dict()),
                 "optimizers": {k: optimizer_state(o) for k, o in optimizers.items()},
             }
-            for name, (module, optimizers) in _learners(agent).items()
+            for name, (module, optimizers) in learners(agent).items()
         },
     }
 
@@ -223,7 +224,7 @@ def load_tree_into(agent: Agent, tree: Tree, journal: Tensor) -> None:
     agent.imagined.load_state_dict(tree["imagined"])
     if agent.nominal is not None:
         agent.nominal.load_state_dict(tree["nominal"])
-    for name, (module, optimizers) in _learners(agent).items():
+    for name, (module, optimizers) in learners(agent).items():
         saved: dict[str, Any] = tree["learners"][name]
         module.load_state_dict(saved["module"])
         for key, optimizer in optimizers.items():

@@ -20,6 +20,10 @@ class DivergedError(RmbpoError):
     """A loss or a network that is no longer finite."""
 
 
+class CaptureError(RmbpoError):
+    """A function that can't become a CUDA graph."""
+
+
 class StorageError(RmbpoError):
     """A checkpoint, journal or policy file that is missing, damaged or of another kind."""
 

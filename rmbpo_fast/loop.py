@@ -4,9 +4,10 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,7 +52,27 @@ class StopRequest:
             os.write(2, b"stopping after this step, then saving; once more stops at once\n")
 
 
-def fit_and_imagine(agent: Agent, config: Config, metrics: Metrics) -> None:
+class Steps(NamedTuple):
+    """The loop's heavy work as two functions of whole numbers, which a graph can replay.
+
+    Attributes:
+        imagine: horizon -> how many imagined transitions were stored, [].
+        update: number of policy updates -> the last one's metrics.
+    """
+
+    imagine: Callable[[int], Tensor]
+    update: Callable[[int], dict[str, Tensor]]
+
+
+def make_steps(agent: Agent, config: Config) -> Steps:
+    """`imagine_all` and `update_policy` of this agent."""
+    return Steps(
+        lambda horizon: imagine_all(agent, config, horizon),
+        lambda updates: update_policy(agent, config, updates),
+    )
+
+
+def fit_and_imagine(agent: Agent, config: Config, steps: Steps, metrics: Metrics) -> None:
     """Steps 1 to 3 of the loop: p_theta on the real data, g_psi around it, rollouts in g_psi."""
     streams, progress = agent.streams, agent.progress
     with metrics.watch.phase("world_model"):
@@ -65,17 +86,14 @@ def fit_and_imagine(agent: Agent, config: Config, metrics: Metrics) -> None:
     with metrics.watch.phase("rollout"):
         epoch = progress.env_step // config.task.epoch_steps
         horizon = horizon_at(epoch, config.rollout)
-        grown, progress.horizon = horizon != progress.horizon, horizon
-        if grown:
-            agent.imagined.resize_(imagined_capacity(config, horizon))
-        stored = imagine_all(
-            agent, config, agent.dynamics, agent.sac, agent.imagined, streams["rollout"]
-        )
-        if agent.explorer is not None and agent.nominal is not None:
-            if grown:
-                agent.nominal.resize_(imagined_capacity(config, horizon))
-            p_theta = agent.world_model.predict
-            imagine_all(agent, config, p_theta, agent.explorer, agent.nominal, streams["explorer"])
+        if horizon != progress.horizon:
+            progress.horizon = horizon
+            for buffer in (agent.imagined, agent.nominal):
+                if buffer is not None:
+                    buffer.resize_(imagined_capacity(config, horizon))
+        stored = steps.imagine(horizon)
+        if not len(agent.imagined):
+            raise DivergedError("no imagined transition is finite")
         metrics.add(
             {
                 "rollout/horizon_steps": float(horizon),
@@ -86,16 +104,31 @@ def fit_and_imagine(agent: Agent, config: Config, metrics: Metrics) -> None:
     progress.fit_step = progress.env_step
 
 
-def imagine_all(
+def imagine_all(agent: Agent, config: Config, horizon: int) -> Tensor:
+    """Rollouts of the policy, and of the explorer where there is one.
+
+    Returns:
+        [] how many of the policy's steps were stored.
+    """
+    stream = agent.streams["rollout"]
+    stored = imagine_for(agent, config, horizon, agent.dynamics, agent.sac, agent.imagined, stream)
+    if agent.explorer is not None and agent.nominal is not None:
+        p_theta, stream = agent.world_model.predict, agent.streams["explorer"]
+        imagine_for(agent, config, horizon, p_theta, agent.explorer, agent.nominal, stream)
+    return stored
+
+
+def imagine_for(
     agent: Agent,
     config: Config,
+    horizon: int,
     dynamics: Dynamics,
     sac: SAC,
     imagined: ReplayBuffer,
     stream: torch.Generator,
 ) -> Tensor:
     """Rollouts of one policy from --rollout-rows real states; how many steps were stored, []."""
-    stored = torch.zeros((), dtype=torch.int64)
+    stored = torch.zeros((), dtype=torch.int64, device=agent.real.rows.device)
     rows = config.rollout.rollout_rows
     chunk = config.rollout.rollout_chunk_rows
     if chunk is None:
@@ -103,12 +136,9 @@ def imagine_all(
         chunk = 1_000 * config.model.num_elites if on_cpu else rows
     for first in range(0, rows, chunk):
         starts = agent.real.sample(min(chunk, rows - first), stream).obs
-        horizon = agent.progress.horizon
         stored = stored + imagine(
             starts, horizon, dynamics, agent.world_model, sac, agent.rule, imagined, stream
         )
-    if not len(imagined):
-        raise DivergedError("no imagined transition is finite")
     return stored
 
 
@@ -193,6 +223,7 @@ def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> 
 def train(
     agent: Agent,
     config: Config,
+    steps: Steps,
     metrics: Metrics,
     journal: JournalWriter,
     run_dir: Path,
@@ -226,10 +257,10 @@ def train(
                 progress.env_step - progress.fit_step >= config.model.fit_every_steps
             )
             if due and config.adversary.algo != "sac":
-                fit_and_imagine(agent, config, metrics)
+                fit_and_imagine(agent, config, steps, metrics)
             with metrics.watch.phase("sac"):
                 updates = config.sac.updates_per_step * stepped
-                metrics.add(update_policy(agent, config, updates))
+                metrics.add(steps.update(updates))
                 metrics.count("sac/updates", updates)
         metrics.count("env/steps", stepped)
         display.step(progress.env_step)

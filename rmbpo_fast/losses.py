@@ -8,9 +8,7 @@ from torch import Tensor
 from rmbpo_fast.kernels import gaussian_kl, gaussian_kl_score, gaussian_nll
 
 
-def nominal_loss(
-    head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: Tensor
-) -> Tensor:
+def nominal_loss(head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: Tensor) -> Tensor:
     """Loss of p_theta: likelihood summed over members, and a pull on the log-variance bounds.
 
     Source: MBPO (arXiv 1906.08253) / PETS (arXiv 1805.12114). The L2 term on the weights is the

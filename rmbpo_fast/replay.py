@@ -48,9 +48,9 @@ class ReplayBuffer:
         return torch.cat([c.to(self.rows.device, torch.float32) for c in columns], dim=1)
 
     def unpack(self, rows: Tensor) -> Transition:
-        """The inverse of `pack`: views into `rows`."""
-        obs, action, reward, next_obs, terminated = rows.split(self.splits, dim=1)
-        return Transition(obs, action, reward[:, 0], next_obs, terminated[:, 0])
+        """The inverse of `pack`: views into rows [..., W]."""
+        obs, action, reward, next_obs, terminated = rows.split(self.splits, dim=-1)
+        return Transition(obs, action, reward[..., 0], next_obs, terminated[..., 0])
 
     def add_(self, rows: Tensor, keep: Tensor | None = None) -> None:
         """Appends packed rows, the oldest go first.

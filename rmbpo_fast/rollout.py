@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from rmbpo_fast.config import RolloutConfig
+from rmbpo_fast.kernels import sample_transition
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.sac import SAC
 from rmbpo_fast.termination import Rule
-from rmbpo_fast.types import Transition
 from rmbpo_fast.world_model import WorldModel
 
 # (normalised inputs [E', B', S + A], members [E']) -> mean, log-variance [E', B', D]
@@ -57,12 +57,12 @@ def imagine(
         obs, alive = obs[order], alive[order]
         action_noise = sac.draw_noise(obs.shape[:-1], generator)
         model_noise = torch.randn(len(obs), world_model.outputs, generator=generator, device=device)
-        step, keep, ended = imagine_step(
+        rows, keep, ended = imagine_step(
             obs, alive, action_noise, model_noise, dynamics, world_model, sac, rule
         )
-        imagined.add_(imagined.pack(step), keep)
+        imagined.add_(rows, keep)
         stored += keep.sum()
-        obs, alive = step.next_obs, keep & ~ended
+        obs, alive = imagined.unpack(rows).next_obs, keep & ~ended
     return stored
 
 
@@ -75,31 +75,25 @@ def imagine_step(
     world_model: WorldModel,
     sac: SAC,
     rule: Rule,
-) -> tuple[Transition, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """One imagined step of B rows; row i goes to elite i * E' // B.
 
     Args:
         obs: [B, S]. alive: [B] bool.
         action_noise, model_noise: [B, A] and [B, D] standard normal.
     Returns:
-        The transition; which rows are to be stored [B] bool; which ended [B] bool. A row whose
-        prediction is not finite is dropped, and its numbers are zeroed: it would make the
-        critic's target NaN (ours).
+        The transitions, packed as `ReplayBuffer`'s rows [B, W]; which of them are to be stored
+        [B] bool; which ended [B] bool. A row whose prediction is not finite is dropped, and its
+        numbers are zeroed: it would make the critic's target NaN (ours).
     """
     action, _ = sac.sample(obs, action_noise)
     elites = world_model.elites
     inputs = world_model.inputs(obs, action).unflatten(0, (len(elites), -1))
     mean, logvar = dynamics(inputs, elites)
     mean, logvar = mean.flatten(0, 1), logvar.flatten(0, 1)
-    sample = mean + torch.exp(0.5 * logvar) * model_noise
-    next_obs, reward = world_model.next_state(obs, sample)
-    ended = rule(next_obs)
-    finite = torch.isfinite(sample).all(-1)
-    step = Transition(
-        obs,
-        action,
-        torch.where(finite, reward, 0.0),
-        torch.where(finite[:, None], next_obs, 0.0),
-        ended.to(reward.dtype),
+    rows, finite = sample_transition(
+        obs, action, mean, logvar, model_noise, world_model.obs_low, world_model.obs_high
     )
-    return step, alive & finite, ended
+    ended = rule(rows[:, -1 - obs.shape[1] : -1])
+    rows[:, -1] = ended
+    return rows, alive & finite, ended

@@ -15,7 +15,7 @@ from rmbpo_fast.losses import (
     soft_value,
     temperature_loss,
 )
-from rmbpo_fast.nets import Actor, TwinCritic
+from rmbpo_fast.nets import Actor, TwinCritic, adam_options
 from rmbpo_fast.types import Transition
 
 
@@ -54,7 +54,7 @@ class SAC(nn.Module):
         self.critic_params: list[Tensor] = list(self.critic.parameters())
         self.target_params: list[Tensor] = list(self.target_critic.parameters())
         self.optimizers = {
-            name: torch.optim.Adam(params, lr=config.sac_lr, fused=True)
+            name: torch.optim.Adam(params, lr=config.sac_lr, **adam_options(device))
             for name, params in (
                 ("actor", self.actor_params),
                 ("critic", self.critic_params),

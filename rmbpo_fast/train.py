@@ -2,22 +2,23 @@
 
 import sys
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from rich.console import Console
 
-from rmbpo_fast.agent import Agent, build
+from rmbpo_fast.accelerate import accelerate
+from rmbpo_fast.agent import build
 from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config
 from rmbpo_fast.display import Display
 from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.journal import JournalWriter
 from rmbpo_fast.kernels.backend import choose_backend
-from rmbpo_fast.loop import StopRequest, train
+from rmbpo_fast.loop import StopRequest, make_steps, train
 from rmbpo_fast.metrics import Metrics, columns
 from rmbpo_fast.run_files import new_run_dir, restore, write_config
 from rmbpo_fast.tasks import find_task
+
 
 def choose_device(name: str) -> torch.device:
     """The torch device of --device. Raises ConfigError where it isn't there."""
@@ -34,24 +35,12 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def compile_learning(agent: Agent, device: torch.device) -> str:
-    """Compiles the losses where that is faster on this device; says in a line what was done."""
-    if device.type == "cpu":
-        return "compile: nothing, it gains too little on a CPU (bench/RESULTS.md)"
-    owners: list[tuple[Any, str]] = [(agent.world_model, "loss")]
-    for sac in filter(None, (agent.sac, agent.explorer)):
-        owners += [(sac, "critic_objective"), (sac, "actor_objective")]
-    if agent.adversary is not None:
-        owners.append((agent.adversary, "loss"))
-    for owner, name in owners:
-        setattr(owner, name, torch.compile(getattr(owner, name), fullgraph=True))
-    return "compile: torch.compile of the model's, adversary's, critic's and actor's losses"
-
-
 def run(config: Config) -> int:
     """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
     task = find_task(config.task.env)
     device = choose_device(config.run.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # Triton launches on the current one
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:
@@ -89,10 +78,12 @@ def run(config: Config) -> int:
         )
         display.print(f"{title} ({found})")
         display.print("kernels: " + ", ".join(f"{k} {v}" for k, v in machine.items()))
+        steps = make_steps(agent, config)
         if config.run.compile:
-            display.print(compile_learning(agent, device))
+            steps, done = accelerate(agent, config, device)
+            display.print(done)
         try:
-            train(agent, config, metrics, journal, run_dir, display, stop)
+            train(agent, config, steps, metrics, journal, run_dir, display, stop)
             step = agent.progress.env_step
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
         except OSError as error:

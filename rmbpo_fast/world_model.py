@@ -12,9 +12,12 @@ from rmbpo_fast.config import ModelConfig
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.kernels import adam_step, bound_logvar, gaussian_log_prob
 from rmbpo_fast.losses import nominal_loss
-from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.nets import EnsembleMLP, adam_options
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.types import Transition
+
+# Gradient steps that one call of `train_steps` takes: enough to hide a graph's launch.
+STEPS_AT_ONCE = 16
 
 
 class WorldModel(nn.Module):
@@ -55,14 +58,16 @@ class WorldModel(nn.Module):
         self.register_buffer("input_mean", torch.zeros(inputs, device=device))
         self.register_buffer("input_std", torch.ones(inputs, device=device))
         self.register_buffer("elites", torch.arange(config.num_elites, device=device))
-        self._obs_low, self._obs_high = obs_low.to(device), obs_high.to(device)
+        self.obs_low, self.obs_high = obs_low.to(device), obs_high.to(device)
+        # inputs and targets of all data of a fit, in a place that a captured step can rely on
+        self.table: tuple[Tensor, ...] = (torch.empty(0, inputs), torch.empty(0, self.outputs))
         groups: list[dict[str, Any]] = [
             {"params": [weight], "weight_decay": decay}
             for weight, decay in zip(self.net.weights, config.model_weight_decay, strict=True)
         ]
         unregularised = [*self.net.biases, self.max_logvar, self.min_logvar]
         self.optimizer = torch.optim.Adam(
-            [*groups, {"params": unregularised}], lr=config.model_lr, fused=True
+            [*groups, {"params": unregularised}], lr=config.model_lr, **adam_options(device)
         )
 
     def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
@@ -81,8 +86,19 @@ class WorldModel(nn.Module):
 
     def next_state(self, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """(next_obs [..., S], reward [...]) of a sampled (state change, reward) [..., D]."""
-        next_obs = torch.clamp(obs + sample[..., :-1], self._obs_low, self._obs_high)
+        next_obs = torch.clamp(obs + sample[..., :-1], self.obs_low, self.obs_high)
         return next_obs, sample[..., -1]
+
+    def train_steps(self, batches: Tensor) -> None:
+        """A gradient step for each batch. batches [T, E, B]: rows of the data of this fit."""
+        for batch in batches:
+            self._train_step(batch)
+
+    def _train_step(self, batch: Tensor) -> None:
+        inputs, targets = self.table
+        loss = self.loss(inputs[batch], targets[batch])
+        parameters = list(self.parameters())
+        adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""
@@ -103,23 +119,26 @@ class WorldModel(nn.Module):
         holdout = max(1, min(int(count * config.holdout_fraction), config.holdout_max_rows))
         order = torch.randperm(count, generator=generator, device=device)
         self._normalise(data, order[holdout:])
-        inputs = self.inputs(data.obs, data.action)
-        targets = torch.cat([data.next_obs - data.obs, data.reward[:, None]], dim=-1)
-        held_inputs, held_targets = inputs[order[:holdout]], targets[order[:holdout]]
+        self._fill_table(data, real.capacity)
+        held_inputs, held_targets = (column[order[:holdout]] for column in self.table)
         members, train = config.num_members, count - holdout
         picks = torch.randint(train, (members, train), generator=generator, device=device)
         bootstrap = order[holdout:][picks]  # [E, train]
 
         best_mse = torch.full((members,), torch.inf, device=device)
         best_weights = [parameter.detach().clone() for parameter in self.net.parameters()]
-        parameters = list(self.parameters())
         epochs, stale = 0, 0
         while stale < config.model_patience_epochs:
             shuffle = torch.rand(members, train, generator=generator, device=device).argsort(1)
             rows = bootstrap.gather(1, shuffle)
-            for batch in rows.split(config.model_batch_size, dim=1):
-                loss = self.loss(inputs[batch], targets[batch])
-                adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
+            full, rest = divmod(train, config.model_batch_size)
+            batches = rows[:, : train - rest].reshape(members, full, config.model_batch_size)
+            batches = batches.transpose(0, 1)  # [steps, E, B]
+            grouped = full - full % STEPS_AT_ONCE
+            for group in (*batches[:grouped].split(STEPS_AT_ONCE), *batches[grouped:].split(1)):
+                self.train_steps(group)
+            if rest:
+                self._train_step(rows[:, train - rest :])
             mse, _ = self._holdout_error(held_inputs, held_targets)
             if not torch.isfinite(mse).all():
                 raise DivergedError(f"the world model's holdout error is {mse.tolist()}")
@@ -140,6 +159,15 @@ class WorldModel(nn.Module):
             **{f"world_model/nll_nats_{i}": nll[i] for i in range(members)},
             **{f"world_model/holdout_mse_{i}": mse[i] for i in range(members)},
         }
+
+    def _fill_table(self, data: Transition, capacity: int) -> None:
+        count = len(data.reward)
+        if len(self.table[0]) < count:
+            widths = (len(self.input_mean), self.outputs)
+            self.table = tuple(data.obs.new_empty(capacity, width) for width in widths)
+        inputs, targets = self.table
+        inputs[:count] = self.inputs(data.obs, data.action)
+        targets[:count] = torch.cat([data.next_obs - data.obs, data.reward[:, None]], dim=-1)
 
     def _normalise(self, data: Transition, rows: Tensor) -> None:
         pairs = torch.cat([data.obs[rows], data.action[rows]], dim=-1)

@@ -1,7 +1,12 @@
 """Shared by all tests: a small config, and tensors that are NaN until they are written."""
 
+import os
+
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported: its decorators read it
 
 from rmbpo_fast.config import Config
 from rmbpo_fast.presets import preset

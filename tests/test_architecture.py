@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [
     {"errors", "types", "seeding"},
-    {"config", "storage", "metrics", "journal", "replay", "nets", "losses", "termination"},
+    {"graph", "config", "storage", "metrics", "journal", "replay", "nets", "losses", "termination"},
     {"checkpoint", "display", "learned_termination", "world_model", "sac", "presets", "policy"},
     {"game"},
     {"adversary", "rollout", "tasks"},
@@ -16,7 +16,7 @@ LEVELS = [
     {"envs", "dimensions", "randomized_env"},
     {"episodes", "agent", "figures"},
     {"run_files", "loop", "subjects", "analysis"},
-    {"cli", "video", "report_figures", "robustness"},
+    {"accelerate", "cli", "video", "report_figures", "robustness"},
     {"train", "evaluate", "analyze", "report"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

@@ -47,8 +47,8 @@ def record(arguments, monkeypatch):
     fits = {}
     original_fit = loop.fit_and_imagine
 
-    def spy_fit(agent, config, metrics):
-        original_fit(agent, config, metrics)
+    def spy_fit(agent, config, steps, metrics):
+        original_fit(agent, config, steps, metrics)
         fits.update(metrics.averages())
 
     monkeypatch.setattr(loop, "update_policy", spy)

@@ -7,6 +7,7 @@ import triton
 from torch import Tensor
 
 from ..aot import AotCase, Const
+from ..backend import interpreting
 from ..library import implement
 from .gpu_kernels import (
     ensemble_mlp_bwd_kernel,
@@ -14,7 +15,12 @@ from .gpu_kernels import (
     ensemble_mlp_fwd_kernel,
 )
 
-DOT = {"fp32": "tf32x3", "tf32": "tf32", "bf16": "bf16"}
+# how a precision is spelled in the kernels
+DOT = {
+    "fp32": "tf32x3",
+    "tf32": "tf32",
+    "bf16": "bf16_interpreted" if interpreting() else "bf16",
+}
 # Rows per member from which a block takes more of them: with fewer, small blocks fill the GPU.
 MANY_ROWS = 4096
 # Programs per member of a forward that saves nothing: enough to fill the GPU, few enough for their

@@ -19,6 +19,8 @@ import triton.language as tl
 def _dot(a, b, acc, PRECISION: tl.constexpr):
     if PRECISION == "bf16":
         acc = tl.dot(a.to(tl.bfloat16), b.to(tl.bfloat16), acc)
+    elif PRECISION == "bf16_interpreted":  # the interpreter multiplies bfloat16 as bare bits
+        acc = tl.dot(a.to(tl.bfloat16).to(tl.float32), b.to(tl.bfloat16).to(tl.float32), acc)
     else:
         acc = tl.dot(a, b, acc, input_precision=PRECISION)
     return acc
@@ -284,7 +286,8 @@ def _weight_tile(
         acc,
         mask=mask_k[:, None] & mask_n[None, :],
     )
-    tl.store(db_ptr + offs_n, total, mask=mask_n & (tile < TILES_N))
+    if tile < TILES_N:  # the first row of tiles
+        tl.store(db_ptr + offs_n, total, mask=mask_n)
 
 
 @triton.jit

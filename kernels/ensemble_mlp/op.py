@@ -32,7 +32,7 @@ def ensemble_mlp(
         members: [E] int64, which networks to use, of as many as the weights hold; all if absent.
     Returns:
         [E, B, outputs of the last layer].
-    Gradients: x, weights, biases (float32 on a compiled backend).   Backends: reference, triton.
+    Gradients: x, weights, biases (float32 on a compiled backend).   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes, devices or activation do not fit.
     """
@@ -66,7 +66,7 @@ def ensemble_mlp(
     require_like("x", x, torch.float32, x.device)
     if learns:
         parameters = (*weights, *biases)
-        return _EnsembleMLP.apply(x, activation, backend, precision, *parameters)  # type: ignore[no-any-return,no-untyped-call]
+        return _EnsembleMLP.apply(x, activation, backend, precision, *parameters)
     outputs, _ = call(
         backend,
         "ensemble_mlp_fwd",
@@ -78,7 +78,7 @@ def ensemble_mlp(
         precision,
         False,
     )
-    return outputs[-1]  # type: ignore[no-any-return]
+    return outputs[-1]
 
 
 class _EnsembleMLP(torch.autograd.Function):
@@ -96,7 +96,7 @@ class _EnsembleMLP(torch.autograd.Function):
         return outputs[-1]
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor | None, ...]:
         layers, activation, backend, precision = ctx.settings
         x, *saved = ctx.saved_tensors

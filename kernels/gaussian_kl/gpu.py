@@ -92,8 +92,8 @@ def gaussian_kl_score(
 
 def aot_cases() -> list[AotCase]:
     """Hopper's twelve predicted numbers."""
-    names = ("mean_g", "logvar_g", "mean_p", "logvar_p", "sample", "advantage", "eta")
-    names += ("d_mean", "d_logvar", "parts")
+    inputs = ("mean_g", "logvar_g", "mean_p", "logvar_p", "sample", "advantage", "eta")
+    names = (*inputs, "d_mean", "d_logvar", "parts")
     sizes = {"D": Const(12), "BLOCK_B": Const(BLOCK_B), "BLOCK_D": Const(16)}
     arguments = {**{f"{n}_ptr": "*fp32" for n in names}, "rows": "i32", **sizes}
     return [AotCase("gaussian_kl_score", gaussian_kl_score_kernel, arguments, 4)]

@@ -58,7 +58,7 @@ def gaussian_kl_score(
     advantage: Tensor,
     eta: Tensor,
 ) -> Tensor:
-    """The adversary's loss: mean_b KL(g || p) + eta * mean_b [log g(x) * A(x)], summed over members.
+    """The adversary's loss, summed over members: mean_b KL(g || p) + eta mean_b [log g(x) A(x)].
 
     Source: RMBPO (arXiv 2406.09976), the auxiliary model's objective, score-function estimator.
 
@@ -70,25 +70,31 @@ def gaussian_kl_score(
         eta: [], weight of the value term.
     Returns:
         [].
-    Gradients: mean_g, logvar_g; the others are constants.   Backends: reference, triton.
+    Gradients: mean_g, logvar_g; the others are constants.   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ, or a constant asks for a gradient.
     """
-    require_alike(
-        mean_g=mean_g, logvar_g=logvar_g, mean_p=mean_p, logvar_p=logvar_p, sample=sample
-    )
+    require_alike(mean_g=mean_g, logvar_g=logvar_g, mean_p=mean_p, logvar_p=logvar_p, sample=sample)
     require_shape("advantage", advantage, tuple(mean_g.shape[:-1]))
     require_shape("eta", eta, ())
-    constants = dict(mean_p=mean_p, logvar_p=logvar_p, sample=sample, advantage=advantage, eta=eta)
+    constants = {
+        "mean_p": mean_p,
+        "logvar_p": logvar_p,
+        "sample": sample,
+        "advantage": advantage,
+        "eta": eta,
+    }
     for name, tensor in constants.items():
         require_like(name, tensor, mean_g.dtype, mean_g.device)
         if tensor.requires_grad:
-            raise ValueError(f"{name}: expected a constant, found a tensor that requires a gradient")
+            raise ValueError(
+                f"{name}: expected a constant, found a tensor that requires a gradient"
+            )
     backend = active().name
     if backend == "reference":
         return gaussian_kl_score_reference(mean_g, logvar_g, **constants)
     require_like("mean_g", mean_g, torch.float32, mean_g.device)
-    return _GaussianKLScore.apply(backend, mean_g, logvar_g, *constants.values())  # type: ignore[no-any-return,no-untyped-call]
+    return _GaussianKLScore.apply(backend, mean_g, logvar_g, *constants.values())
 
 
 class _GaussianKLScore(torch.autograd.Function):
@@ -96,10 +102,10 @@ class _GaussianKLScore(torch.autograd.Function):
     def forward(ctx: Any, backend: str, *tensors: Tensor) -> Tensor:
         loss, *gradients = call(backend, "gaussian_kl_score", *tensors)
         ctx.save_for_backward(*gradients)
-        return loss  # type: ignore[no-any-return]
+        return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
         d_mean, d_logvar = ctx.saved_tensors
         return None, d_mean * d_loss, d_logvar * d_loss, *(None,) * 5

@@ -43,7 +43,7 @@ def gaussian_nll(head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: T
         min_logvar, max_logvar: [D], see `bound_logvar`.
     Returns:
         [E].
-    Gradients: head, min_logvar, max_logvar.   Backends: reference, triton.
+    Gradients: head, min_logvar, max_logvar.   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ.
     """
@@ -56,7 +56,7 @@ def gaussian_nll(head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: T
     if backend == "reference":
         return gaussian_nll_reference(head, target, min_logvar, max_logvar)
     require_like("head", head, torch.float32, head.device)
-    return _GaussianNLL.apply(head, target, min_logvar, max_logvar, backend)  # type: ignore[no-any-return,no-untyped-call]
+    return _GaussianNLL.apply(head, target, min_logvar, max_logvar, backend)
 
 
 class _GaussianNLL(torch.autograd.Function):
@@ -71,10 +71,10 @@ class _GaussianNLL(torch.autograd.Function):
     ) -> Tensor:
         loss, *gradients = call(backend, "gaussian_nll", head, target, min_logvar, max_logvar)
         ctx.save_for_backward(*gradients)
-        return loss  # type: ignore[no-any-return]
+        return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_loss: Tensor) -> tuple[Tensor | None, ...]:
         d_head, d_min, d_max = ctx.saved_tensors  # of each member's loss
         return d_head * d_loss[:, None, None], None, d_loss @ d_min, d_loss @ d_max, None

@@ -25,7 +25,7 @@ def squashed_gaussian(
         log_std_min, log_std_max: the log-std is clamped to them.
     Returns:
         action [..., A] in [-1, 1]; log-density [...] in nats.
-    Gradients: head.   Backends: reference, triton.
+    Gradients: head.   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ.
     """
@@ -35,7 +35,7 @@ def squashed_gaussian(
     if backend == "reference":
         return squashed_gaussian_reference(head, noise, log_std_min, log_std_max)
     require_like("head", head, torch.float32, head.device)
-    return _SquashedGaussian.apply(head, noise, log_std_min, log_std_max, backend)  # type: ignore[no-any-return,no-untyped-call]
+    return _SquashedGaussian.apply(head, noise, log_std_min, log_std_max, backend)
 
 
 class _SquashedGaussian(torch.autograd.Function):
@@ -50,10 +50,10 @@ class _SquashedGaussian(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(head, noise)
         ctx.settings = (log_std_min, log_std_max, backend)
-        return call(backend, "squashed_gaussian_fwd", head, noise, log_std_min, log_std_max)  # type: ignore[no-any-return]
+        return call(backend, "squashed_gaussian_fwd", head, noise, log_std_min, log_std_max)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, d_action: Tensor, d_log_prob: Tensor) -> tuple[Tensor | None, ...]:
         head, noise = ctx.saved_tensors
         low, high, backend = ctx.settings

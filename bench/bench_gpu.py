@@ -1,0 +1,112 @@
+"""On a GPU: what --compile brings, at Hopper's sizes. `python -m pytest bench -k gpu`
+
+Each of the four captured functions, eagerly and as a CUDA graph, with PyTorch's and with our
+kernels, timed in turn in one run; one line for each, with its ratio to eager PyTorch in float32.
+"""
+
+import statistics
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from rmbpo_fast.accelerate import capture
+from rmbpo_fast.agent import Agent, build
+from rmbpo_fast.graph import CudaGraphs
+from rmbpo_fast.kernels.backend import using
+from rmbpo_fast.loop import make_steps
+from rmbpo_fast.presets import preset
+from rmbpo_fast.tasks import find_task
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+CONFIG = preset("hopper").replace(device="cuda")
+HORIZON = 5
+
+
+class Variant(NamedTuple):
+    backend: str
+    precision: str
+    graph: bool
+
+    def __str__(self) -> str:
+        return f"{self.backend:9} {self.precision} {'graph' if self.graph else 'eager'}"
+
+
+VARIANTS = [
+    Variant("reference", "fp32", False),
+    Variant("reference", "fp32", True),
+    Variant("reference", "tf32", True),
+    Variant("triton", "fp32", False),
+    Variant("triton", "fp32", True),
+    Variant("triton", "tf32", True),
+    Variant("triton", "bf16", True),
+]
+
+
+def _parts() -> Agent:
+    agent = build(CONFIG, find_task("hopper"), torch.device("cuda"))
+    agent.imagined.resize_(CONFIG.rollout.rollout_rows * HORIZON)
+    for buffer in (agent.real, agent.imagined):
+        buffer.add_(torch.rand(20_000, buffer.width, device="cuda"))
+    agent.world_model.table = tuple(
+        torch.randn(20_000, n, device="cuda") for n in (14, agent.world_model.outputs)
+    )
+    return agent
+
+
+def _update(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
+    return lambda: steps.update(20), 20, "SAC update, batch 256"
+
+
+def _world_model(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
+    rows = torch.randint(20_000, (16, 7, 256), device="cuda")
+    return lambda: agent.world_model.train_steps(rows), 16, "ensemble gradient step"
+
+
+def _adversary(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
+    rows = torch.randint(20_000, (25, 7, 256), device="cuda")
+    arguments = (rows, agent.real, agent.game, agent.streams["adversary"])
+    return lambda: agent.adversary.train_steps(*arguments), 25, "adversary gradient step"
+
+
+def _imagine(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
+    return lambda: steps.imagine(HORIZON), HORIZON, "imagined step of 100,000 rows"
+
+
+@pytest.mark.parametrize("part", [_update, _world_model, _adversary, _imagine])
+def bench_gpu(part, benchmark, capsys):
+    calls = {}
+    for variant in VARIANTS:
+        agent = _parts()
+        graphs = CudaGraphs()
+        steps = capture(agent, CONFIG, graphs) if variant.graph else make_steps(agent, CONFIG)
+        call, count, what = part(agent, steps)
+        with using(variant.backend, variant.precision):
+            for _ in range(4):  # warm-up, compilation and capture included
+                call()
+        calls[variant] = call
+    seconds = {variant: [] for variant in VARIANTS}
+    for _ in range(9):
+        for variant, call in calls.items():
+            with using(variant.backend, variant.precision):
+                seconds[variant].append(_time(call) / count)
+    median = {variant: statistics.median(times) for variant, times in seconds.items()}
+    benchmark.extra_info.update({str(variant): value for variant, value in median.items()})
+    with using(*VARIANTS[-1][:2]):
+        benchmark.pedantic(calls[VARIANTS[-1]], rounds=3)
+    with capsys.disabled():
+        print(f"\n{torch.cuda.get_device_name()}: one {what}")
+        for variant, value in median.items():
+            ratio = value / median[VARIANTS[0]]
+            print(f"  {variant}  {1e6 * value:9.1f} us  ratio {ratio:.3f}")
+
+
+def _time(call: Callable[[], Any]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1e3

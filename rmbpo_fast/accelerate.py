@@ -1,0 +1,62 @@
+"""What --compile does with a run's heavy functions: CUDA graphs on a GPU.
+
+This is the only file that says which functions are captured. Everything that they read or write is
+listed by `touched`, and all of it changes in place, so a graph's addresses stay right until a
+buffer grows; then `Captured` records anew.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmbpo_fast.agent import Agent, learners
+from rmbpo_fast.config import Config
+from rmbpo_fast.graph import Captured, CudaGraphs
+from rmbpo_fast.loop import Steps, make_steps
+
+
+def accelerate(agent: Agent, config: Config, device: torch.device) -> tuple[Steps, str]:
+    """The loop's functions, made fast where that is measured to help; and a line on what was done.
+
+    The gradient steps of the world model and of the adversary are replaced in `agent`.
+    """
+    if device.type == "cpu":
+        return make_steps(agent, config), (
+            "compile: nothing, it gains too little on a CPU (bench/RESULTS.md)"
+        )
+    return capture(agent, config, CudaGraphs()), (
+        "compile: CUDA graphs of the rollouts, of the policy updates of a real step, and of the "
+        "model's and the adversary's gradient steps"
+    )
+
+
+def capture(agent: Agent, config: Config, graphs: Any) -> Steps:
+    """`Captured` around each heavy function. graphs: the CUDA API or its stand-in."""
+    generators = [s for s in agent.streams.values() if s.device == agent.real.rows.device]
+
+    def captured(function: Callable[..., Any]) -> Captured:
+        return Captured(function, lambda: touched(agent), generators, graphs)
+
+    plain = make_steps(agent, config)
+    owners: list[Any] = [agent.world_model]
+    if agent.adversary is not None:
+        owners.append(agent.adversary)
+    for owner in owners:
+        owner.train_steps = captured(owner.train_steps)
+    return Steps(captured(plain.imagine), captured(plain.update))
+
+
+def touched(agent: Agent) -> Iterator[Tensor]:
+    """Every tensor that outlives a captured function: buffers, weights, optimiser states."""
+    for buffer in (agent.real, agent.imagined, agent.nominal):
+        if buffer is not None:
+            yield from (buffer.rows, buffer.size, buffer.cursor)
+    yield from agent.world_model.table
+    for module, optimizers in learners(agent).values():
+        yield from module.parameters()
+        yield from module.buffers()
+        for optimizer in optimizers.values():
+            for state in optimizer.state.values():
+                yield from state.values()

@@ -1,0 +1,270 @@
+"""Capture and replay: the logic on a CPU stand-in, the safety of what is captured on fakes."""
+
+import sys
+from copy import deepcopy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from standin import RecordedGraphs
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rmbpo_fast import agent as agents
+from rmbpo_fast import loop
+from rmbpo_fast.accelerate import accelerate, capture, touched
+from rmbpo_fast.agent import build, load_tree_into, state_tree
+from rmbpo_fast.errors import CaptureError
+from rmbpo_fast.graph import WARM_UP_CALLS, Captured, CudaGraphs
+from rmbpo_fast.kernels.backend import using
+from rmbpo_fast.tasks import find_task
+
+PENDULUM = find_task("inverted_pendulum")
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+
+
+class Walk:
+    """A random walk with state, a generator and an input."""
+
+    def __init__(self):
+        self.state = torch.zeros(3)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def step(self, shift, times):
+        for _ in range(times):
+            self.state += shift + torch.randn(3, generator=self.generator)
+        return {"state": self.state * 2}
+
+
+def _captured(walk, **options):
+    return Captured(walk.step, lambda: [walk.state], [walk.generator], RecordedGraphs(), **options)
+
+
+def test_replays_go_on_where_eager_calls_stopped():
+    """Same numbers as without a graph at every call: warm-up and capture compute nothing twice."""
+    eager, walk = Walk(), Walk()
+    step = _captured(walk)
+    for call in range(WARM_UP_CALLS + 4):
+        shift = torch.full((3,), float(call))
+        expected = eager.step(shift, 2)["state"]
+        assert torch.equal(step(shift, 2)["state"], expected)
+        assert torch.equal(walk.state, eager.state)
+    assert step.captures == 1
+
+
+def test_each_replay_draws_fresh_noise_and_allocates_nothing():
+    walk = Walk()
+    step = _captured(walk)
+    for _ in range(WARM_UP_CALLS):
+        step(torch.zeros(3), 1)
+    places, steps = set(), []
+    for _ in range(3):
+        before = walk.state.clone()
+        out = step(torch.zeros(3), 1)["state"]
+        steps.append(walk.state - before)
+        places.add(out.data_ptr())
+    assert len(places) == 1
+    assert not torch.equal(steps[0], steps[1])
+    assert not torch.equal(steps[1], steps[2])
+
+
+def test_another_value_or_shape_gets_its_own_graph():
+    walk = Walk()
+    step = _captured(walk, keep=2)
+    for times in (1, 2):
+        for _ in range(WARM_UP_CALLS + 1):
+            step(torch.zeros(3), times)
+    assert step.captures == 2
+    step(torch.zeros(3), 1)  # still there
+    assert step.captures == 2
+    for _ in range(WARM_UP_CALLS + 1):
+        step(torch.zeros(1), 1)  # a third one: the least used goes
+    assert step.captures == 3
+    step(torch.zeros(3), 1)
+    assert step.captures == 3
+    step(torch.zeros(3), 2)
+    assert step.captures == 4
+
+
+def test_a_moved_tensor_drops_the_graph():
+    """A graph would go on writing to where the tensor was."""
+    eager, walk = Walk(), Walk()
+    step = _captured(walk)
+    for call in range(8):
+        if call == 5:
+            eager.state, walk.state = eager.state + 100, walk.state + 100
+        eager.step(torch.ones(3), 1)
+        step(torch.ones(3), 1)
+        assert torch.equal(walk.state, eager.state)
+    assert step.captures == 2
+
+
+def _call(function, touched=list):
+    step = Captured(function, touched, [], RecordedGraphs())
+    for _ in range(WARM_UP_CALLS + 1):
+        step()
+
+
+def test_an_unfit_function_is_refused_with_the_reason():
+    x = torch.ones(3)
+    with pytest.raises(CaptureError, match="not permitted when stream is capturing"):
+        _call(lambda: x * x.sum().item())
+    with pytest.raises(CaptureError, match="expected tensors as results, found int"):
+        _call(lambda: (x, 3))
+    walk = Walk()
+
+    def replaces():
+        walk.state = walk.state + 1
+
+    with pytest.raises(CaptureError, match="replaces a tensor it touches"):
+        _call(replaces, lambda: [walk.state])
+
+
+def _learn(agent, config, steps):
+    """A few rounds of what the loop does, with a longer horizon and more data in between."""
+    numbers = []
+    g = torch.Generator().manual_seed(3)
+    for turn in range(5):
+        agent.real.add_(torch.rand(60, agent.real.width, generator=g).to(agent.real.rows.device))
+        if turn == 3:
+            for buffer in (agent.imagined, agent.nominal):
+                buffer.resize_(2 * config.rollout.rollout_rows)
+        fit = agent.world_model.fit(agent.real, agent.streams["world_model"])
+        adversary = agent.adversary.fit(agent.real, agent.game, agent.streams["adversary"])
+        numbers += [float(v) for v in (*fit.values(), *adversary.values())]
+        numbers.append(int(steps.imagine(1 if turn < 3 else 2)))
+        for _ in range(3):
+            numbers += [float(v) for v in steps.update(2).values()]
+    return numbers
+
+
+@pytest.mark.parametrize(
+    ("device", "graphs", "backend"),
+    [
+        ("cpu", RecordedGraphs, "reference"),
+        pytest.param("cuda", CudaGraphs, "reference", marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", marks=NEEDS_GPU),
+    ],
+)
+def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend):
+    """Everything that is captured in training, against the same without graphs, bit for bit.
+
+    The buffers grow and the adversary renews its optimiser on the way.
+    """
+    config = small.replace(explore="nominal", model_batch_size=8, total_env_steps=400)
+    found = []
+    with using(backend):
+        for capturing in (False, True):
+            agent = build(config, PENDULUM, torch.device(device))
+            plain = loop.make_steps(agent, config)
+            steps = capture(agent, config, graphs()) if capturing else plain
+            found.append(_learn(agent, config, steps))
+            agent.envs.close()
+    assert found[0] == found[1]
+    captured = (*steps, agent.adversary.train_steps, agent.world_model.train_steps)
+    assert all(function.captures for function in captured)
+
+
+def test_a_restored_agent_drops_its_graphs(small):
+    """Loading replaces buffers and optimiser states."""
+    agent = build(small, PENDULUM, torch.device("cpu"))
+    agent.real.add_(torch.rand(60, agent.real.width))
+    agent.imagined.add_(torch.rand(60, agent.real.width))
+    steps = capture(agent, small, RecordedGraphs())
+    for _ in range(WARM_UP_CALLS + 1):
+        steps.update(1)
+    tree = deepcopy(state_tree(agent))  # it holds the live tensors
+    expected = [float(v) for v in loop.update_policy(agent, small, 1).values()]
+    load_tree_into(agent, tree, torch.zeros(0, agent.real.width))
+    assert [float(v) for v in steps.update(1).values()] == expected
+    assert steps.update.captures == 2
+    agent.envs.close()
+
+
+def test_no_gpu_nothing_captured(small):
+    agent = build(small, PENDULUM, torch.device("cpu"))
+    steps, line = accelerate(agent, small, torch.device("cpu"))
+    assert not isinstance(steps.update, Captured)
+    assert line.startswith("compile: nothing")
+    agent.envs.close()
+
+
+class NoHost(TorchDispatchMode):
+    """Fails on whatever a capture would fail on, or would silently leave behind on the host."""
+
+    forbidden = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "item")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name, kwargs = func.__name__.split(".")[0], kwargs or {}
+        assert name not in self.forbidden, f"{name} waits for the device"
+        device = kwargs.get("device")
+        if name == "_to_copy" and device is not None:
+            assert torch.device(device) == args[0].device, f"copy {args[0].device} -> {device}"
+        if name in ("copy_", "_copy_from") and args[1].dim():
+            assert args[0].device == args[1].device, f"copy {args[1].device} -> {args[0].device}"
+        return func(*args, **kwargs)
+
+
+@pytest.fixture
+def without_numbers(small, monkeypatch):
+    """A run's parts on the meta device: shapes and no numbers, so nobody can ask for one.
+
+    FakeTensorMode on a CUDA device would be closer, but on a PyTorch without CUDA its autograd
+    needs a device guard that isn't there.
+    """
+    original = agents.generator_for  # a generator needs a device with numbers
+    monkeypatch.setattr(agents, "generator_for", lambda *purpose, device="cpu": original(*purpose))
+    monkeypatch.setattr(agents, "Envs", lambda *_: SimpleNamespace(obs_size=4, action_size=1))
+    devices = ["cpu", "meta"]
+    name = "_get_fused_kernels_supported_devices"
+    monkeypatch.setattr(sys.modules["torch.optim.optimizer"], name, lambda: devices)
+    config = small.replace(explore="nominal", rollout_rows=400)
+    with using("triton"):
+        agent = build(config, PENDULUM, torch.device("meta"))
+        agent.world_model.table = tuple(torch.empty(100, n, device="meta") for n in (5, 5))
+        yield agent, config
+
+
+def _captured_functions(agent, config):
+    steps = loop.make_steps(agent, config)
+    rows = torch.zeros(3, 3, 8, dtype=torch.int64, device="meta")
+    stream = agent.streams["adversary"]
+    return {
+        "imagine": lambda: steps.imagine(3),
+        "update": lambda: steps.update(2),
+        "world_model": lambda: agent.world_model.train_steps(rows),
+        "adversary": lambda: agent.adversary.train_steps(rows, agent.real, agent.game, stream),
+    }
+
+
+@pytest.mark.parametrize("name", ["imagine", "update", "world_model", "adversary"])
+def test_what_is_captured_never_asks_the_host(without_numbers, name):
+    agent, config = without_numbers
+    function = _captured_functions(agent, config)[name]
+    function()  # optimiser states are made in the warm-up
+    places = {id(t) for t in touched(agent)}
+    with NoHost():
+        function()
+    assert {id(t) for t in touched(agent)} == places, "a tensor was replaced"
+    assert all(t.device.type == "meta" for t in touched(agent))
+
+
+@pytest.mark.parametrize("plant", ["item", "cpu", "bool", "nonzero"])
+def test_a_planted_round_trip_is_caught(without_numbers, plant):
+    agent, config = without_numbers
+    sac, original = agent.sac, agent.sac.sample
+    planted = {
+        "item": lambda t: t.sum().item(),
+        "cpu": lambda t: t.cpu(),
+        "bool": lambda t: bool(t.sum() > 0),
+        "nonzero": lambda t: t.nonzero(),
+    }[plant]
+
+    def sample(obs, noise):
+        planted(noise)
+        return original(obs, noise)
+
+    sac.sample = sample
+    functions = _captured_functions(agent, config)
+    for name in ("imagine", "update", "adversary"):
+        with NoHost(), pytest.raises(Exception, match=r"waits|copy|data-dependent|Data|dependent"):
+            functions[name]()
