@@ -4,10 +4,10 @@
 namespace rmbpo::RMBPO_ISA {
 namespace {
 
-// x must not be negative; 0 becomes 1e-19, far below Adam's eps.
+// x must not be negative; 0 becomes 1e-18, far below Adam's eps.
 V square_root(V x) {
 #if defined(__AVX512F__)
-  x = at_least(x, 1e-38f);
+  x = at_least(x, 1e-36f);  // not 0, whose guess is infinite
   const V guess = (V)_mm512_rsqrt14_ps((__m512)x);
   return x * (guess * (1.5f - 0.5f * x * guess * guess));
 #else
