@@ -326,8 +326,9 @@ void adam(const std::vector<std::int64_t>& numbers, const std::vector<double>& r
   rmbpo::Adam op{};
   op.count = (long)parameters.size();
   op.parameters = parameters.data();
-  op.beta1 = (float)beta1;
+  op.new1 = (float)(1.0 - beta1);
   op.beta2 = (float)beta2;
+  op.new2 = (float)(1.0 - beta2);
   op.eps = (float)eps;
   op.threads = threads;
   level->adam(op);

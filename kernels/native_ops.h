@@ -84,7 +84,7 @@ struct AdamParameter {
 struct Adam {
   long count;
   const AdamParameter* parameters;
-  float beta1, beta2, eps;
+  float new1, beta2, new2, eps;  // new1, new2: 1 - beta, which loses digits in float32
   int threads;
 };
 

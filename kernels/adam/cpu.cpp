@@ -19,14 +19,13 @@ V square_root(V x) {
 
 void update(const AdamParameter& one, const Adam& op, long begin, long end) {
   const float lr = one.step_size, root2 = one.root_correction2, decay = one.weight_decay;
-  const float keep1 = op.beta1, keep2 = op.beta2;
   for (long i = begin; i < end; i += VL) {
     const long count = smaller(VL, end - i);
     const V parameter = load(one.parameter + i, count);
     const V gradient = load(one.gradient + i, count) + decay * parameter;
     const V first = load(one.first + i, count), second = load(one.second + i, count);
-    const V mean = first + (gradient - first) * (1.0f - keep1);
-    const V square = keep2 * second + (1.0f - keep2) * gradient * gradient;
+    const V mean = first + (gradient - first) * op.new1;
+    const V square = op.beta2 * second + op.new2 * gradient * gradient;
     store(one.first + i, mean, count);
     store(one.second + i, square, count);
     const V size = square_root(square) * root2 + op.eps;
