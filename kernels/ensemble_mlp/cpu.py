@@ -18,7 +18,7 @@ def ensemble_mlp_fwd(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """(per layer its output, per hidden layer its slope); ([out], []) without `save`.
 
-    A slope is d swish(z) / dz: cheap while z's sigmoid is at hand, and all that backward needs of z.
+    A slope is d swish(z) / dz: cheap while z's sigmoid is at hand, and all that backward needs.
     """
     require_fp32(precision)
     ensemble, rows, inputs = x.shape

@@ -1,4 +1,4 @@
-"""Every native kernel against its reference in float64, with each instruction set of this machine."""
+"""Every native kernel against its reference in float64, at each instruction set of the machine."""
 
 import pytest
 import torch
