@@ -64,9 +64,19 @@ inline float sum(V value, long count) {
   return total;
 }
 
-// Comparisons with NaN are false, so NaN comes through all of these.
+// Comparisons with NaN are false, and max and min return their second operand then, so NaN comes
+// through all of these. (maskz: GCC 12 warns about the plain forms, whose source is undefined.)
+#if defined(__AVX512F__)
+inline V at_least(V x, float low) {
+  return (V)_mm512_maskz_max_ps(0xffff, (__m512)fill(low), (__m512)x);
+}
+inline V at_most(V x, float high) {
+  return (V)_mm512_maskz_min_ps(0xffff, (__m512)fill(high), (__m512)x);
+}
+#else
 inline V at_least(V x, float low) { return x < low ? fill(low) : x; }
 inline V at_most(V x, float high) { return x > high ? fill(high) : x; }
+#endif
 inline V relu(V x) { return at_least(x, 0.0f); }
 inline V magnitude(V x) { return (V)((I)x & 0x7fffffff); }
 
@@ -74,7 +84,7 @@ inline V magnitude(V x) { return (V)((I)x & 0x7fffffff); }
 // NaN gives some n and a NaN rest.
 struct Split {
   I n;
-  V rest;
+  V whole, rest;  // n as a float; x - n ln 2
 };
 
 inline Split split(V x) {
@@ -82,7 +92,7 @@ inline Split split(V x) {
   const V shifted = x * 1.44269504f + magic;
   const V n = shifted - magic;
   const V rest = (x - n * 0.693359375f) - n * -2.12194440e-4f;
-  return {(I)shifted - (I)magic, rest};
+  return {(I)shifted - (I)magic, n, rest};
 }
 
 // exp(rest) - 1; coefficients: Cephes, expf.
@@ -98,11 +108,19 @@ inline V expm1_near_zero(V rest) {
 
 inline V power_of_two(I n) { return (V)((n + 127) << 23); }
 
-// 2^n in two factors, for results that are denormal or infinite.
+// x * 2^n; the result may be denormal, zero or infinite.
+inline V scale(V x, const Split& s) {
+#if defined(__AVX512F__)
+  return (V)_mm512_maskz_scalef_ps(0xffff, (__m512)x, (__m512)s.whole);
+#else
+  const I half = s.n >> 1;
+  return x * power_of_two(half) * power_of_two(s.n - half);
+#endif
+}
+
 inline V exp(V x) {
   const Split s = split(at_least(at_most(x, 89.0f), -104.0f));
-  const I half = s.n >> 1;
-  return (expm1_near_zero(s.rest) + 1.0f) * power_of_two(half) * power_of_two(s.n - half);
+  return scale(expm1_near_zero(s.rest) + 1.0f, s);
 }
 
 // exact to some units in the last place near zero too; exp(x) - 1 isn't
@@ -139,11 +157,10 @@ inline V reciprocal(V x) {
 #endif
 }
 
-// 1.6e-38 at least, which keeps 1 + exp(-x) finite and 2^n one factor.
+// 1.6e-38 at least, which keeps 1 + exp(-x) finite.
 inline V sigmoid(V x) {
-  const Split s = split(at_least(at_most(-x, 87.0f), -87.0f));
-  const V scale = power_of_two(s.n);
-  return reciprocal(1.0f + (expm1_near_zero(s.rest) * scale + scale));
+  const Split s = split(at_most(at_least(-x, -104.0f), 87.0f));
+  return reciprocal(1.0f + scale(expm1_near_zero(s.rest) + 1.0f, s));
 }
 
 // Transposes VL x VL numbers: at each step, blocks of `half` columns change places between rows
