@@ -150,7 +150,7 @@ inline V softplus(V x) { return relu(x) + log1p_of_fraction(exp(-magnitude(x)));
 // 1 / x of a finite, normal x. A division takes as long as an exp.
 inline V reciprocal(V x) {
 #if defined(__AVX512F__)
-  const V guess = (V)_mm512_rcp14_ps((__m512)x);
+  const V guess = (V)_mm512_maskz_rcp14_ps(0xffff, (__m512)x);
   return guess + guess * (1.0f - x * guess);
 #else
   return 1.0f / x;

@@ -8,7 +8,7 @@ namespace {
 V square_root(V x) {
 #if defined(__AVX512F__)
   x = at_least(x, 1e-36f);  // not 0, whose guess is infinite
-  const V guess = (V)_mm512_rsqrt14_ps((__m512)x);
+  const V guess = (V)_mm512_maskz_rsqrt14_ps(0xffff, (__m512)x);
   return x * (guess * (1.5f - 0.5f * x * guess * guess));
 #else
   V root;
