@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..addresses import address, native
+from ..addresses import address, addresses, native
 
 _PLAIN = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": False}
 
@@ -43,10 +43,7 @@ def adam_step_native(
             numbers += (
                 parameter.numel(),
                 address(parameter),
-                address(gradient),
-                address(state["exp_avg"]),
-                address(state["exp_avg_sq"]),
-                address(state["step"]),
+                *addresses((gradient, state["exp_avg"], state["exp_avg_sq"], state["step"])),
             )
             rates += rate
     beta1, beta2 = optimizer.defaults["betas"]
