@@ -59,6 +59,8 @@ struct Level {
   void (*ensemble_mlp_bwd)(const rmbpo::MlpBackward&);
   void (*gaussian_nll)(const rmbpo::GaussianNll&);
   void (*gaussian_kl_score)(const rmbpo::GaussianKlScore&);
+  void (*sac_actor_gradients)(const rmbpo::SacActor&);
+  void (*sac_critic_gradients)(const rmbpo::SacCritic&);
   void (*sample_transition)(const rmbpo::SampleTransition&);
   void (*squashed_gaussian_fwd)(const rmbpo::SquashedGaussian&);
   void (*squashed_gaussian_bwd)(const rmbpo::SquashedGaussian&);
@@ -67,7 +69,9 @@ struct Level {
 #define RMBPO_LEVEL(isa)                                                                         \
   Level {                                                                                        \
     #isa, rmbpo::isa::adam, rmbpo::isa::ensemble_mlp_fwd, rmbpo::isa::ensemble_mlp_bwd,          \
-        rmbpo::isa::gaussian_nll, rmbpo::isa::gaussian_kl_score, rmbpo::isa::sample_transition,  \
+        rmbpo::isa::gaussian_nll, rmbpo::isa::gaussian_kl_score,                                 \
+        rmbpo::isa::sac_actor_gradients, rmbpo::isa::sac_critic_gradients,                       \
+        rmbpo::isa::sample_transition,                                                           \
         rmbpo::isa::squashed_gaussian_fwd, rmbpo::isa::squashed_gaussian_bwd                     \
   }
 
@@ -334,6 +338,75 @@ void adam(const std::vector<std::int64_t>& numbers, const std::vector<double>& r
   level->adam(op);
 }
 
+rmbpo::SacNetwork sac_network(const std::vector<long>& sizes, const Addresses& weights,
+                              const Addresses& biases) {
+  return {(long)sizes.size() - 1, sizes.data(), list<const float*>(weights),
+          list<const float*>(biases)};
+}
+
+// shape: rows, obs_size, action_size, stride; numbers: temperature, log_std_min, log_std_max
+rmbpo::SacBatch sac_batch(const std::vector<long>& shape, const std::vector<float>& numbers,
+                          Address obs, Address noise, Address workspace, int threads) {
+  rmbpo::SacBatch batch{};
+  batch.rows = shape.at(0);
+  batch.obs_size = shape.at(1);
+  batch.action_size = shape.at(2);
+  batch.stride = shape.at(3);
+  batch.obs = at<const float*>(obs);
+  batch.noise = at<const float*>(noise);
+  batch.temperature = numbers.at(0);
+  batch.log_std_min = numbers.at(1);
+  batch.log_std_max = numbers.at(2);
+  batch.workspace = at<float*>(workspace);
+  batch.threads = threads;
+  return batch;
+}
+
+// columns: obs, action, reward, next_obs, terminated, noise
+void sac_critic_gradients(const std::vector<long>& shape, const std::vector<float>& numbers,
+                          float gamma, const Addresses& columns,
+                          const std::vector<long>& actor_sizes, const Addresses& actor_weights,
+                          const Addresses& actor_biases, const std::vector<long>& critic_sizes,
+                          const Addresses& critic_weights, const Addresses& critic_biases,
+                          const Addresses& target_weights, const Addresses& target_biases,
+                          Address workspace, Address loss, Address q_mean,
+                          const Addresses& d_weights, const Addresses& d_biases, int threads) {
+  rmbpo::SacCritic op{};
+  op.batch = sac_batch(shape, numbers, columns.at(0), columns.at(5), workspace, threads);
+  op.actor = sac_network(actor_sizes, actor_weights, actor_biases);
+  op.critic = sac_network(critic_sizes, critic_weights, critic_biases);
+  op.target = sac_network(critic_sizes, target_weights, target_biases);
+  op.action = at<const float*>(columns.at(1));
+  op.reward = at<const float*>(columns.at(2));
+  op.next_obs = at<const float*>(columns.at(3));
+  op.terminated = at<const float*>(columns.at(4));
+  op.gamma = gamma;
+  op.loss = at<float*>(loss);
+  op.q_mean = at<float*>(q_mean);
+  op.d_weights = list<float*>(d_weights);
+  op.d_biases = list<float*>(d_biases);
+  level->sac_critic_gradients(op);
+}
+
+// columns: obs, noise
+void sac_actor_gradients(const std::vector<long>& shape, const std::vector<float>& numbers,
+                         const Addresses& columns, const std::vector<long>& actor_sizes,
+                         const Addresses& actor_weights, const Addresses& actor_biases,
+                         const std::vector<long>& critic_sizes, const Addresses& critic_weights,
+                         const Addresses& critic_biases, Address workspace, Address loss,
+                         Address log_prob, const Addresses& d_weights, const Addresses& d_biases,
+                         int threads) {
+  rmbpo::SacActor op{};
+  op.batch = sac_batch(shape, numbers, columns.at(0), columns.at(1), workspace, threads);
+  op.actor = sac_network(actor_sizes, actor_weights, actor_biases);
+  op.critic = sac_network(critic_sizes, critic_weights, critic_biases);
+  op.loss = at<float*>(loss);
+  op.log_prob = at<float*>(log_prob);
+  op.d_weights = list<float*>(d_weights);
+  op.d_biases = list<float*>(d_biases);
+  level->sac_actor_gradients(op);
+}
+
 }  // namespace
 
 namespace rmbpo {
@@ -381,6 +454,8 @@ NB_MODULE(_rmbpo_fast_native, m) {
   m.def("ensemble_mlp_bwd", &ensemble_mlp_bwd, unlocked);
   m.def("gaussian_nll", &gaussian_nll, unlocked);
   m.def("gaussian_kl_score", &gaussian_kl_score, unlocked);
+  m.def("sac_actor_gradients", &sac_actor_gradients, unlocked);
+  m.def("sac_critic_gradients", &sac_critic_gradients, unlocked);
   m.def("sample_transition", &sample_transition, unlocked);
   m.def("squashed_gaussian_fwd", &squashed_gaussian_fwd, unlocked);
   m.def("squashed_gaussian_bwd", &squashed_gaussian_bwd, unlocked);

@@ -88,6 +88,41 @@ struct Adam {
   int threads;
 };
 
+// A network of relus by its addresses, as in `Networks`.
+struct SacNetwork {
+  long layers;
+  const long* sizes;
+  const float* const* weights;
+  const float* const* biases;
+};
+
+// What both of SAC's losses need. obs, action, reward and the like are columns of packed rows.
+struct SacBatch {
+  long rows, obs_size, action_size, stride;  // stride: between rows
+  const float *obs, *noise;
+  float temperature, log_std_min, log_std_max;
+  float* workspace;
+  int threads;
+};
+
+struct SacCritic {
+  SacBatch batch;
+  SacNetwork actor, critic, target;
+  const float *action, *reward, *next_obs, *terminated;
+  float gamma;
+  float *loss, *q_mean;
+  float* const* d_weights;
+  float* const* d_biases;
+};
+
+struct SacActor {
+  SacBatch batch;
+  SacNetwork actor, critic;
+  float *loss, *log_prob;
+  float* const* d_weights;
+  float* const* d_biases;
+};
+
 #define RMBPO_DECLARE(isa)                                \
   namespace isa {                                         \
   void adam(const Adam&);                                 \
@@ -95,6 +130,8 @@ struct Adam {
   void ensemble_mlp_bwd(const MlpBackward&);              \
   void gaussian_nll(const GaussianNll&);                  \
   void gaussian_kl_score(const GaussianKlScore&);         \
+  void sac_actor_gradients(const SacActor&);              \
+  void sac_critic_gradients(const SacCritic&);            \
   void sample_transition(const SampleTransition&);        \
   void squashed_gaussian_fwd(const SquashedGaussian&);    \
   void squashed_gaussian_bwd(const SquashedGaussian&);    \

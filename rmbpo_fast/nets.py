@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rmbpo_fast.kernels import ensemble_mlp
+from rmbpo_fast.kernels import Layers, ensemble_mlp
 
 
 def adam_options(device: torch.device) -> dict[str, Any]:
@@ -52,6 +52,11 @@ class EnsembleMLP(nn.Module):
             self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out, device=device)))
         # a ParameterList looks each one up by name, which takes as long as a small kernel
         self._layers: tuple[list[Tensor], list[Tensor]] = (list(self.weights), list(self.biases))
+
+    @property
+    def layers(self) -> Layers:
+        """The parameters themselves."""
+        return Layers(*self._layers)
 
     def forward(self, x: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
         """[E, B, inputs] -> [E, B, outputs].

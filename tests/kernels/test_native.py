@@ -1,12 +1,18 @@
 """Every native kernel against its reference in float64, at each instruction set of the machine."""
 
+import copy
+
 import pytest
 import torch
 
 from rmbpo_fast import kernels
+from rmbpo_fast.config import SACConfig
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.kernels.testing import assert_near_truth, draw, make_network
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.sac import SAC
+from rmbpo_fast.types import Transition
 
 native = backend.native
 pytestmark = pytest.mark.skipif(native is None, reason="the native library isn't installed")
@@ -411,3 +417,56 @@ def test_full_graph_compile():
         found = torch.autograd.grad(compiled(x, noise), weights)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("rows", "sizes"), [(1, (3, 1)), (63, (5, 2)), (256, (11, 3))])
+@pytest.mark.parametrize("packed", [True, False])
+def test_sac_gradients(rows, sizes, packed):
+    """Against the objectives and autograd, in float64."""
+    obs_size, actions = sizes
+    config = SACConfig(sac_hidden=(40, 23))
+    cpu, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
+    sac = SAC(obs_size, actions, config, generator, cpu)
+    with torch.no_grad():  # biases start at 0: relus at their kink
+        for p in sac.parameters():
+            p += 0.1 * draw(*p.shape, seed=p.numel()).float()
+    exact = copy.deepcopy(sac).double()
+    width = 2 * obs_size + actions + 2
+    batch = ReplayBuffer(obs_size, actions, 1).unpack(draw(rows, width))
+    batch = batch._replace(terminated=(batch.terminated > 0).double())
+    noise = draw(rows, actions, seed=3)
+
+    def results(sac, dtype):
+        moved = [t.to(dtype).clone() for t in batch]
+        if packed:
+            columns = torch.cat([t.reshape(rows, -1) for t in moved], dim=1)
+            moved = ReplayBuffer(obs_size, actions, 1).unpack(columns)
+        found = sac.critic_gradients(Transition(*moved), noise.to(dtype))
+        return [*found, *sac.actor_gradients(moved[0], noise.to(dtype))]
+
+    truth = results(exact, torch.float64)
+    with using("native"):
+        found = results(sac, torch.float32)
+    for i, (a, b) in enumerate(zip(found, truth, strict=True)):
+        if isinstance(b, torch.Tensor):
+            assert_near_truth(a, b.detach(), "fp32", f"result {i}")
+            continue
+        for j, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_near_truth(x, y, "fp32", f"result {i}, gradient {j}")
+
+
+def test_sac_gradients_refuse_what_does_not_fit():
+    cpu, generator = torch.device("cpu"), torch.Generator().manual_seed(0)
+    sac = SAC(3, 2, SACConfig(sac_hidden=(8,)), generator, cpu)
+    bounds = (-20.0, 2.0)
+    arguments = (sac.actor.net.layers, sac.critic.net.layers, sac.log_temperature, bounds)
+    obs, noise = torch.zeros(5, 3), torch.zeros(5, 2)
+    with pytest.raises(ValueError, match="expected native to be active, found reference"):
+        kernels.sac_actor_gradients(obs, noise, *arguments)
+    with using("native"):
+        with pytest.raises(ValueError, match=r"noise: expected shape \(5, 2\), found \(4, 2\)"):
+            kernels.sac_actor_gradients(obs, noise[:4], *arguments)
+        with pytest.raises(ValueError, match=r"actor, layer 0: expected \(1, 4, 8\)"):
+            kernels.sac_actor_gradients(torch.zeros(5, 4), noise, *arguments)
+        with pytest.raises(ValueError, match=r"obs: expected torch.float32 .* found torch.float64"):
+            kernels.sac_actor_gradients(obs.double(), noise, *arguments)
