@@ -1,7 +1,8 @@
 """On a GPU: what --compile brings, at Hopper's sizes. `python -m pytest bench -k gpu`
 
 Each of the four captured functions, eagerly and as a CUDA graph, with PyTorch's and with our
-kernels, timed in turn in one run; one line for each, with its ratio to eager PyTorch in float32.
+kernels, timed in turn in one run; one line for each, with its speed beside eager PyTorch's in
+float32. "triton, compiled, graph" is what --compile does.
 """
 
 import statistics
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from rmbpo_fast.accelerate import capture
+from rmbpo_fast.accelerate import capture, compile_losses
 from rmbpo_fast.agent import Agent, build
 from rmbpo_fast.graph import CudaGraphs
 from rmbpo_fast.kernels.backend import using
@@ -27,20 +28,19 @@ HORIZON = 5
 class Variant(NamedTuple):
     backend: str
     precision: str
-    graph: bool
-
-    def __str__(self) -> str:
-        return f"{self.backend:9} {self.precision} {'graph' if self.graph else 'eager'}"
+    how: str
 
 
+EAGER = Variant("reference", "fp32", "eager")
 VARIANTS = [
-    Variant("reference", "fp32", False),
-    Variant("reference", "fp32", True),
-    Variant("reference", "tf32", True),
-    Variant("triton", "fp32", False),
-    Variant("triton", "fp32", True),
-    Variant("triton", "tf32", True),
-    Variant("triton", "bf16", True),
+    EAGER,
+    Variant("reference", "fp32", "compiled"),
+    Variant("reference", "fp32", "graph"),
+    Variant("reference", "fp32", "compiled, graph"),
+    Variant("triton", "fp32", "graph"),
+    Variant("triton", "fp32", "compiled, graph"),
+    Variant("triton", "tf32", "compiled, graph"),
+    Variant("triton", "bf16", "compiled, graph"),
 ]
 
 
@@ -79,8 +79,10 @@ def bench_gpu(part, benchmark, capsys):
     calls = {}
     for variant in VARIANTS:
         agent = _parts()
-        graphs = CudaGraphs()
-        steps = capture(agent, CONFIG, graphs) if variant.graph else make_steps(agent, CONFIG)
+        if "compiled" in variant.how:
+            compile_losses(agent)
+        capturing = "graph" in variant.how
+        steps = capture(agent, CONFIG, CudaGraphs()) if capturing else make_steps(agent, CONFIG)
         call, count, what = part(agent, steps)
         with using(variant.backend, variant.precision):
             for _ in range(4):  # warm-up, compilation and capture included
@@ -92,14 +94,15 @@ def bench_gpu(part, benchmark, capsys):
             with using(variant.backend, variant.precision):
                 seconds[variant].append(_time(call) / count)
     median = {variant: statistics.median(times) for variant, times in seconds.items()}
-    benchmark.extra_info.update({str(variant): value for variant, value in median.items()})
+    benchmark.extra_info.update({" ".join(variant): value for variant, value in median.items()})
     with using(*VARIANTS[-1][:2]):
         benchmark.pedantic(calls[VARIANTS[-1]], rounds=3)
     with capsys.disabled():
         print(f"\n{torch.cuda.get_device_name()}: one {what}")
         for variant, value in median.items():
-            ratio = value / median[VARIANTS[0]]
-            print(f"  {variant}  {1e6 * value:9.1f} us  ratio {ratio:.3f}")
+            ratio = median[EAGER] / value
+            name = "{:9} {:4} {:15}".format(*variant)
+            print(f"  {name} {1e6 * value:8.1f} us  {ratio:5.1f} times eager PyTorch's speed")
 
 
 def _time(call: Callable[[], Any]) -> float:

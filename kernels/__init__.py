@@ -3,7 +3,7 @@
 One folder is one operation: `reference.py` is the readable truth, `op.py` the public function.
 """
 
-from .adam.op import adam_step
+from .adam.op import adam_
 from .ensemble_mlp.op import ensemble_mlp
 from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
 from .gaussian_nll.op import bound_logvar, gaussian_nll
@@ -14,7 +14,7 @@ from .squashed_gaussian.op import squashed_gaussian
 __all__ = [
     "CriticBatch",
     "Layers",
-    "adam_step",
+    "adam_",
     "bound_logvar",
     "ensemble_mlp",
     "gaussian_kl",

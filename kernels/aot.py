@@ -60,6 +60,18 @@ class Compiled(NamedTuple):
         """How many instructions begin with `prefix`."""
         return sum(n for name, n in self.instructions.items() if name.startswith(prefix))
 
+    def operand_loads(self) -> tuple[int, int]:
+        """Loads of 16 bytes and narrower ones, of what goes to shared memory.
+
+        Operands travel asynchronously (LDGSTS) where the kernel pipelines them. Elsewhere all
+        loads count, those of biases too.
+        """
+        kind = "LDGSTS." if self.count("LDGSTS.") else "LDG."
+        wide = sum(
+            n for k, n in self.instructions.items() if k.startswith(kind) and k[-4:] == ".128"
+        )
+        return wide, self.count(kind) - wide
+
 
 def compile_case(case: AotCase, architecture: int) -> Compiled:
     """Compiles down to machine code for sm_<architecture> and reads it."""

@@ -17,7 +17,14 @@ except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not ins
 BACKENDS = ("reference", "native", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
-_OPS = ("ensemble_mlp", "gaussian_kl", "gaussian_nll", "sample_transition", "squashed_gaussian")
+OPS = (
+    "adam",
+    "ensemble_mlp",
+    "gaussian_kl",
+    "gaussian_nll",
+    "sample_transition",
+    "squashed_gaussian",
+)
 # the module of each operation that registers the backend's bodies
 _BODIES = {"native": "cpu", "triton": "gpu"}
 
@@ -60,7 +67,7 @@ def use(name: str, precision: str = "fp32") -> None:
         if precision != "fp32":
             raise ValueError(f"kernels: native has precision fp32 only, found {precision!r}")
     if name in _BODIES:
-        for op in _OPS:
+        for op in OPS:
             importlib.import_module(f".{op}.{_BODIES[name]}", __package__)
     _active = Backend(name, precision)
     torch.set_float32_matmul_precision(_MATMUL[precision])

@@ -307,29 +307,27 @@ void squashed_gaussian_bwd(long rows, long size, float log_std_min, float log_st
   level->squashed_gaussian_bwd(op);
 }
 
-// numbers: per parameter its size and the addresses of itself, its gradient, both running means and
-// the count of its steps; rates: per parameter learning rate and weight decay.
-void adam(const std::vector<std::int64_t>& numbers, const std::vector<double>& rates, double beta1,
-          double beta2, double eps, int threads) {
-  constexpr std::size_t each = 6;
-  std::vector<rmbpo::AdamParameter> parameters(rates.size() / 2);
-  for (std::size_t p = 0; p < parameters.size(); ++p) {
-    const std::int64_t* from = numbers.data() + p * each;
-    float& step = *at<float*>((Address)from[5]);
+void adam(const std::vector<long>& sizes, const Addresses& parameters, const Addresses& gradients,
+          const Addresses& firsts, const Addresses& seconds, const Addresses& steps,
+          const std::vector<double>& weight_decays, double lr, double beta1, double beta2,
+          double eps, int threads) {
+  std::vector<rmbpo::AdamParameter> all(sizes.size());
+  for (std::size_t p = 0; p < all.size(); ++p) {
+    float& step = *at<float*>(steps.at(p));
     step += 1.0f;
-    rmbpo::AdamParameter& one = parameters[p];
-    one.size = from[0];
-    one.parameter = at<float*>((Address)from[1]);
-    one.gradient = at<const float*>((Address)from[2]);
-    one.first = at<float*>((Address)from[3]);
-    one.second = at<float*>((Address)from[4]);
-    one.step_size = (float)(rates[2 * p] / (1.0 - std::pow(beta1, step)));
+    rmbpo::AdamParameter& one = all[p];
+    one.size = sizes[p];
+    one.parameter = at<float*>(parameters.at(p));
+    one.gradient = at<const float*>(gradients.at(p));
+    one.first = at<float*>(firsts.at(p));
+    one.second = at<float*>(seconds.at(p));
+    one.step_size = (float)(lr / (1.0 - std::pow(beta1, step)));
     one.root_correction2 = (float)(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
-    one.weight_decay = (float)rates[2 * p + 1];
+    one.weight_decay = (float)weight_decays.at(p);
   }
   rmbpo::Adam op{};
-  op.count = (long)parameters.size();
-  op.parameters = parameters.data();
+  op.count = (long)all.size();
+  op.parameters = all.data();
   op.new1 = (float)(1.0 - beta1);
   op.beta2 = (float)beta2;
   op.new2 = (float)(1.0 - beta2);

@@ -26,15 +26,34 @@ def accelerate(agent: Agent, config: Config, device: torch.device) -> tuple[Step
         return make_steps(agent, config), (
             "compile: nothing, it gains too little on a CPU (bench/RESULTS.md)"
         )
+    compile_losses(agent)
     return capture(agent, config, CudaGraphs()), (
         "compile: CUDA graphs of the rollouts, of the policy updates of a real step, and of the "
-        "model's and the adversary's gradient steps"
+        "model's and the adversary's gradient steps; torch.compile of the policy's and the "
+        "adversary's losses"
     )
+
+
+def compile_losses(agent: Agent) -> None:
+    """torch.compile fuses what lies between the kernels: fewer and larger launches in a graph.
+
+    Not the world model's loss: its last batch has another size at each fit, and would be compiled
+    again and again for a small gain.
+    """
+    owners: list[tuple[Any, str]] = []
+    for sac in filter(None, (agent.sac, agent.explorer)):
+        owners += [(sac, "critic_objective"), (sac, "actor_objective")]
+    if agent.adversary is not None:
+        owners.append((agent.adversary, "loss"))
+    for owner, name in owners:
+        setattr(owner, name, torch.compile(getattr(owner, name), fullgraph=True))
 
 
 def capture(agent: Agent, config: Config, graphs: Any) -> Steps:
     """`Captured` around each heavy function. graphs: the CUDA API or its stand-in."""
-    generators = [s for s in agent.streams.values() if s.device == agent.real.rows.device]
+    # by type: a generator made for "cuda" has no index
+    kind = agent.real.rows.device.type
+    generators = [s for s in agent.streams.values() if s.device.type == kind]
 
     def captured(function: Callable[..., Any]) -> Captured:
         return Captured(function, lambda: touched(agent), generators, graphs)

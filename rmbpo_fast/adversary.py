@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from rmbpo_fast.config import AdversaryConfig
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.game import Game
-from rmbpo_fast.kernels import adam_step, bound_logvar, gaussian_kl
+from rmbpo_fast.kernels import bound_logvar, gaussian_kl
 from rmbpo_fast.losses import pathwise_loss, score_loss
-from rmbpo_fast.nets import EnsembleMLP, adam_options
+from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.optim import Adam
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.world_model import WorldModel
 
@@ -91,9 +92,8 @@ class Adversary(nn.Module):
         self._zero_last_layer()
         self.optimizer = self._new_optimizer()
 
-    def _new_optimizer(self) -> torch.optim.Adam:
-        options = adam_options(self.eta.device)
-        return torch.optim.Adam(self.net.parameters(), lr=self.config.adversary_lr, **options)
+    def _new_optimizer(self) -> Adam:
+        return Adam(self.net.parameters(), self.config.adversary_lr, self.eta.device)
 
     @torch.no_grad()
     def _zero_last_layer(self) -> None:
@@ -165,7 +165,7 @@ class Adversary(nn.Module):
         parameters = list(self.net.parameters())
         for batch in batches:
             loss = self.loss(game, *self._draw(batch, real, game, generator))
-            adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
+            self.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
 
     def _draw(
         self, rows: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmbpo_fast.nets import EnsembleMLP, adam_options
+from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.optim import Adam
 from rmbpo_fast.replay import ReplayBuffer
 
 
@@ -26,7 +27,7 @@ class LearnedTermination(torch.nn.Module):
         self.net = EnsembleMLP(1, (obs_size, 64, 64, 1), "relu", generator, device)
         self.register_buffer("mean", torch.zeros(obs_size, device=device))
         self.register_buffer("std", torch.ones(obs_size, device=device))
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=1e-3, **adam_options(device))
+        self.optimizer = Adam(self.net.parameters(), 1e-3, device)
 
     def logits(self, obs: Tensor) -> Tensor:
         flat = ((obs - self.mean) / self.std).reshape(1, -1, obs.shape[-1])

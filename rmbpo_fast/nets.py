@@ -2,17 +2,11 @@
 
 import itertools
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.kernels import Layers, ensemble_mlp
-
-
-def adam_options(device: torch.device) -> dict[str, Any]:
-    """One launch for all parameters; on a GPU, step counters that a CUDA graph can advance."""
-    return {"fused": True, "capturable": device.type == "cuda"}
 
 
 class EnsembleMLP(nn.Module):

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from rmbpo_fast.config import SACConfig
 from rmbpo_fast.kernels import (
     CriticBatch,
-    adam_step,
     sac_actor_gradients,
     sac_critic_gradients,
     squashed_gaussian,
@@ -24,7 +23,8 @@ from rmbpo_fast.losses import (
     soft_value,
     temperature_loss,
 )
-from rmbpo_fast.nets import Actor, TwinCritic, adam_options
+from rmbpo_fast.nets import Actor, TwinCritic
+from rmbpo_fast.optim import Adam
 from rmbpo_fast.types import Transition
 
 
@@ -63,7 +63,7 @@ class SAC(nn.Module):
         self.critic_params: list[Tensor] = list(self.critic.parameters())
         self.target_params: list[Tensor] = list(self.target_critic.parameters())
         self.optimizers = {
-            name: torch.optim.Adam(params, lr=config.sac_lr, **adam_options(device))
+            name: Adam(params, config.sac_lr, device)
             for name, params in (
                 ("actor", self.actor_params),
                 ("critic", self.critic_params),
@@ -155,13 +155,13 @@ class SAC(nn.Module):
             Detached scalars: losses, mean Q, entropy (nats), temperature.
         """
         q_loss, q_mean, gradients = self.critic_gradients(batch, critic_noise)
-        adam_step(self.optimizers["critic"], self.critic_params, gradients)
+        self.optimizers["critic"].apply(self.critic_params, gradients)
         pi_loss, log_prob, gradients = self.actor_gradients(batch.obs, actor_noise)
-        adam_step(self.optimizers["actor"], self.actor_params, gradients)
+        self.optimizers["actor"].apply(self.actor_params, gradients)
         alpha_loss = temperature_loss(self.log_temperature, log_prob, self.target_entropy)
         temperature = [self.log_temperature]
         gradients = torch.autograd.grad(alpha_loss, temperature)
-        adam_step(self.optimizers["temperature"], temperature, gradients)
+        self.optimizers["temperature"].apply(temperature, gradients)
         with torch.no_grad():
             torch._foreach_lerp_(self.target_params, self.critic_params, self.config.tau)
         return {

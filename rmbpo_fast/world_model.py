@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from rmbpo_fast.config import ModelConfig
 from rmbpo_fast.errors import DivergedError
-from rmbpo_fast.kernels import adam_step, bound_logvar, gaussian_log_prob
+from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob
 from rmbpo_fast.losses import nominal_loss
-from rmbpo_fast.nets import EnsembleMLP, adam_options
+from rmbpo_fast.nets import EnsembleMLP
+from rmbpo_fast.optim import Adam
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.types import Transition
 
@@ -66,9 +67,7 @@ class WorldModel(nn.Module):
             for weight, decay in zip(self.net.weights, config.model_weight_decay, strict=True)
         ]
         unregularised = [*self.net.biases, self.max_logvar, self.min_logvar]
-        self.optimizer = torch.optim.Adam(
-            [*groups, {"params": unregularised}], lr=config.model_lr, **adam_options(device)
-        )
+        self.optimizer = Adam([*groups, {"params": unregularised}], config.model_lr, device)
 
     def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
         """Normalised network input [..., S + A]."""
@@ -98,7 +97,7 @@ class WorldModel(nn.Module):
         inputs, targets = self.table
         loss = self.loss(inputs[batch], targets[batch])
         parameters = list(self.parameters())
-        adam_step(self.optimizer, parameters, torch.autograd.grad(loss, parameters))
+        self.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""

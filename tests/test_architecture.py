@@ -8,7 +8,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [
     {"errors", "types", "seeding"},
-    {"graph", "config", "storage", "metrics", "journal", "replay", "nets", "losses", "termination"},
+    {
+        "graph",
+        "config",
+        "storage",
+        "metrics",
+        "journal",
+        "replay",
+        "nets",
+        "optim",
+        "losses",
+        "termination",
+    },
     {"checkpoint", "display", "learned_termination", "world_model", "sac", "presets", "policy"},
     {"game"},
     {"adversary", "rollout", "tasks"},

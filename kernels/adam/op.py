@@ -1,4 +1,4 @@
-"""Public operation `adam_step`."""
+"""Public operation `adam_`."""
 
 from collections.abc import Sequence
 
@@ -6,40 +6,64 @@ import torch
 from torch import Tensor
 
 from ..backend import active
-from .reference import adam_step_reference
+from ..checks import require_like, require_shape
+from ..library import call, define
+from .reference import adam_reference_
 
 
-def adam_step(
-    optimizer: torch.optim.Adam, parameters: Sequence[Tensor], gradients: Sequence[Tensor]
+def adam_(
+    params: Sequence[Tensor],
+    grads: Sequence[Tensor],
+    exp_avgs: Sequence[Tensor],
+    exp_avg_sqs: Sequence[Tensor],
+    steps: Sequence[Tensor],
+    weight_decays: Sequence[float],
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
 ) -> None:
-    """One step of Adam with the given gradients, in place.
+    """One step of Adam on several tensors, in place.
 
-    Parameters and state stay PyTorch's, so that checkpoints hold the same whatever the backend; no
-    operator of PyTorch's dispatcher, because nothing traces an optimiser.
-
-    Source: Adam (arXiv 1412.6980), with L2 `weight_decay` added to the gradient.
+    Source: Adam (arXiv 1412.6980), with L2 as `torch.optim.Adam` has it: decay * p joins the
+    gradient.
 
     Args:
-        optimizer: plain Adam (no amsgrad, maximize or decoupled weight decay).
-        parameters: those to be changed; the optimiser's others stay.
-        gradients: of each, same shape.
-    Backends: reference, native; triton takes reference.
+        params, grads, exp_avgs, exp_avg_sqs: tensors, alike at each position; grads are read only.
+        steps: [] each, steps so far; incremented.
+        weight_decays: the L2 factor of each tensor.
+        lr, beta1, beta2, eps: step size, decay rates, floor of the denominator.
+    Gradients: none.   Backends: reference, native, triton.
     Raises:
-        ValueError: shapes or dtypes differ, or the optimiser is not plain.
+        ValueError: lengths, shapes, dtypes or devices differ; nothing is written then.
     """
-    if len(parameters) != len(gradients):
-        raise ValueError(
-            f"expected as many gradients as parameters, found {len(gradients)} and "
-            f"{len(parameters)}"
-        )
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        if parameter.shape != gradient.shape or parameter.dtype != gradient.dtype:
-            raise ValueError(
-                f"gradient: expected {tuple(parameter.shape)} of {parameter.dtype}, found "
-                f"{tuple(gradient.shape)} of {gradient.dtype}"
-            )
-    if active().name != "native":
-        return adam_step_reference(optimizer, parameters, gradients)
-    from .cpu import adam_step_native
+    groups = {"grads": grads, "exp_avgs": exp_avgs, "exp_avg_sqs": exp_avg_sqs}
+    for name, group in {**groups, "steps": steps, "weight_decays": weight_decays}.items():
+        if len(group) != len(params):
+            raise ValueError(f"{name}: expected {len(params)} as params has, found {len(group)}")
+    for i, param in enumerate(params):
+        for name, tensors in groups.items():
+            require_shape(f"{name}[{i}]", tensors[i], tuple(param.shape))
+            require_like(f"{name}[{i}]", tensors[i], param.dtype, param.device)
+        require_shape(f"steps[{i}]", steps[i], ())
+    lists = (list(params), list(grads), list(exp_avgs), list(exp_avg_sqs), list(steps))
+    numbers = (list(weight_decays), lr, beta1, beta2, eps)
+    backend = active().name
+    if backend == "reference":
+        adam_reference_(*lists, *numbers)
+        return
+    for i, param in enumerate(params):
+        require_like(f"params[{i}]", param, torch.float32, param.device)
+        for name, tensor in {"params": param, "exp_avgs": exp_avgs[i]}.items():
+            if not tensor.is_contiguous():
+                raise ValueError(f"{name}[{i}]: expected a contiguous tensor")
+    call(backend, "adam_", *lists, *numbers)
 
-    return adam_step_native(optimizer, parameters, gradients)
+
+define(
+    "adam_",
+    "(Tensor(a!)[] params, Tensor[] grads, Tensor(b!)[] exp_avgs, Tensor(c!)[] exp_avg_sqs, "
+    "Tensor(d!)[] steps, float[] weight_decays, float lr, float beta1, float beta2, float eps) "
+    "-> ()",
+    lambda *_: None,
+)

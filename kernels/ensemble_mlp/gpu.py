@@ -15,12 +15,8 @@ from .gpu_kernels import (
     ensemble_mlp_fwd_kernel,
 )
 
-# how a precision is spelled in the kernels
-DOT = {
-    "fp32": "tf32x3",
-    "tf32": "tf32",
-    "bf16": "bf16_interpreted" if interpreting() else "bf16",
-}
+# how the kernels spell a precision
+DOT = {"fp32": "tf32x3", "tf32": "tf32", "bf16": "bf16"}
 # Rows per member from which a block takes more of them: with fewer, small blocks fill the GPU.
 MANY_ROWS = 4096
 # Programs per member of a forward that saves nothing: enough to fill the GPU, few enough for their
@@ -45,11 +41,16 @@ def tiles_for(rows: int, precision: str) -> Tiles:
     transposed, which turns their loads into 4 bytes each.
     """
     if rows < MANY_ROWS:
-        return Tiles(16, 64, 32, 3, 4)
-    return Tiles(64, 64, 32, 3, 4) if precision == "bf16" else Tiles(32, 64, 32, 3, 4)
+        return Tiles(16, 256, 32, 3, 8)
+    return Tiles(64, 128, 32, 2, 8) if precision == "bf16" else Tiles(32, 64, 32, 3, 4)
 
 
-WEIGHT_TILES = Tiles(64, 64, 32, 3, 4)  # m: a tile's inputs, n: its outputs, k: batch rows
+WEIGHT_TILES = Tiles(64, 64, 32, 1, 4)  # m: a tile's inputs, n: its outputs, k: batch rows
+
+
+def spelling(precision: str, interpreted: bool) -> str:
+    """The kernels' PRECISION; Triton's interpreter multiplies bfloat16 as bare bits."""
+    return "bf16_interpreted" if interpreted and precision == "bf16" else DOT[precision]
 
 
 def sizes_of(weights: list[Tensor]) -> tuple[int, ...]:
@@ -100,7 +101,7 @@ def ensemble_mlp_fwd(
         activation,
         save,
         members is not None,
-        DOT[precision],
+        spelling(precision, interpreting()),
         tiles.m,
         tiles.n,
         tiles.k,
@@ -136,7 +137,7 @@ def ensemble_mlp_bwd(
         sizes,
         activation,
         need_x,
-        DOT[precision],
+        spelling(precision, interpreting()),
         tiles.m,
         tiles.n,
         tiles.k,
@@ -161,7 +162,7 @@ def ensemble_mlp_bwd(
         x.stride(0),
         x.stride(1),
         sizes,
-        DOT[precision],
+        spelling(precision, interpreting()),
         m,
         n,
         k,
@@ -172,100 +173,92 @@ def ensemble_mlp_bwd(
 
 
 def aot_cases() -> list[AotCase]:
-    """Hopper's networks at the sizes of training and of rollouts, in every precision."""
+    """Hopper's networks in training and in rollouts, and hidden layers by themselves.
+
+    The narrow loads of whole networks are those of inputs 14 wide and of a critic's last column;
+    hidden layers by themselves show that weights are read 16 bytes at a time.
+    """
     networks = {
         "dynamics": ((14, 200, 200, 200, 200, 24), "swish"),
         "critics": ((14, 256, 256, 1), "relu"),
+        "hidden 200": ((200, 200, 200), "swish"),
+        "hidden 256": ((256, 256, 256), "relu"),
     }
-    cases = []
-    for network, (sizes, activation) in networks.items():
-        layers = len(sizes) - 1
-        pointers = ("*fp32",) * layers
-        for precision, dot in DOT.items():
-            for rows in (256, 20_000):
-                tiles = tiles_for(rows, precision)
-                hgmma = precision == "bf16" and tiles.m >= 64
-                blocks = {
-                    "PRECISION": Const(dot),
-                    "BLOCK_M": Const(tiles.m),
-                    "BLOCK_N": Const(tiles.n),
-                    "BLOCK_K": Const(tiles.k),
-                    "STAGES": Const(tiles.stages),
-                }
-                common = {"SIZES": Const(sizes), "ACTIVATION": Const(activation)}
-                matrix = {80: "HMMA", 90: "HGMMA" if hgmma else "HMMA", 100: ""}
-                cases.append(
-                    AotCase(
-                        f"ensemble_mlp_fwd {network} {precision} {rows} rows",
-                        ensemble_mlp_fwd_kernel,
-                        {
-                            "x_ptr": "*fp32",
-                            "w_ptrs": pointers,
-                            "b_ptrs": pointers,
-                            "h_ptrs": pointers,
-                            "z_ptrs": pointers,
-                            "members_ptr": "*i64",
-                            "rows": "i32",
-                            "stride_xe": "i32",
-                            "stride_xm": "i32",
-                            **common,
-                            "SAVE": Const(rows < MANY_ROWS),
-                            "HAS_MEMBERS": Const(rows >= MANY_ROWS),
-                            **blocks,
-                        },
-                        tiles.warps,
-                        matrix,
-                        wide_loads=True,
-                    )
-                )
-                if rows >= MANY_ROWS:
-                    continue
-                cases.append(
-                    AotCase(
-                        f"ensemble_mlp_bwd {network} {precision} {rows} rows",
-                        ensemble_mlp_bwd_kernel,
-                        {
-                            "dz_ptrs": pointers,
-                            "w_ptrs": pointers,
-                            "a_ptrs": pointers,
-                            "dx_ptr": "*fp32",
-                            "rows": "i32",
-                            **common,
-                            "NEED_X": Const(True),
-                            **blocks,
-                        },
-                        tiles.warps,
-                        matrix,
-                        wide_loads=True,
-                    )
-                )
-                m, n, k, stages, warps = WEIGHT_TILES
-                cases.append(
-                    AotCase(
-                        f"ensemble_mlp_bwd_weights {network} {precision} {rows} rows",
-                        ensemble_mlp_bwd_weights_kernel,
-                        {
-                            "x_ptr": "*fp32",
-                            "h_ptrs": pointers,
-                            "dz_ptrs": pointers,
-                            "dw_ptrs": pointers,
-                            "db_ptrs": pointers,
-                            "rows": "i32",
-                            "stride_xe": "i32",
-                            "stride_xm": "i32",
-                            "SIZES": Const(sizes),
-                            "PRECISION": Const(dot),
-                            "BLOCK_K": Const(m),
-                            "BLOCK_N": Const(n),
-                            "BLOCK_B": Const(k),
-                            "STAGES": Const(stages),
-                        },
-                        warps,
-                        {80: "HMMA", 90: "", 100: ""},
-                        wide_loads=True,
-                    )
-                )
-    return cases
+    return [
+        case
+        for name, (sizes, activation) in networks.items()
+        for precision in DOT
+        for rows in (256, 20_000)
+        for case in _aot_cases(name, sizes, activation, precision, rows)
+    ]
+
+
+def _aot_cases(
+    network: str, sizes: tuple[int, ...], activation: str, precision: str, rows: int
+) -> list[AotCase]:
+    hidden = network.startswith("hidden")
+    tiles, training = tiles_for(rows, precision), rows < MANY_ROWS
+    title, dot = f"{network}, {precision}, {rows} rows", Const(spelling(precision, False))
+    pointers = ("*fp32",) * (len(sizes) - 1)
+    strides = dict.fromkeys(("stride_xe", "stride_xm"), "i32:16" if hidden else "i32")
+    common = {"SIZES": Const(sizes), "ACTIVATION": Const(activation)}
+    blocks = {
+        "PRECISION": dot,
+        "BLOCK_M": Const(tiles.m),
+        "BLOCK_N": Const(tiles.n),
+        "BLOCK_K": Const(tiles.k),
+        "STAGES": Const(tiles.stages),
+    }
+    hgmma = precision == "bf16" and tiles.m >= 64
+    matrix = {80: "HMMA", 90: "HGMMA" if hgmma else "HMMA", 100: "UTC" if hgmma else "HMMA"}
+    forward = {
+        "x_ptr": "*fp32",
+        **dict.fromkeys(("w_ptrs", "b_ptrs", "h_ptrs", "z_ptrs"), pointers),
+        "members_ptr": "*i64",
+        "rows": "i32",
+        **strides,
+        **common,
+        "SAVE": Const(training),
+        "HAS_MEMBERS": Const(not training),
+        **blocks,
+    }
+    cases = [("fwd", ensemble_mlp_fwd_kernel, forward, tiles.warps, matrix)]
+    if training:
+        backward = {
+            **dict.fromkeys(("dz_ptrs", "w_ptrs", "a_ptrs"), pointers),
+            "dx_ptr": "*fp32",
+            "rows": "i32",
+            **common,
+            "NEED_X": Const(True),
+            **blocks,
+        }
+        m, n, k, stages, warps = WEIGHT_TILES
+        weights = {
+            "x_ptr": "*fp32",
+            **dict.fromkeys(("h_ptrs", "dz_ptrs", "dw_ptrs", "db_ptrs"), pointers),
+            "rows": "i32",
+            **strides,
+            "SIZES": Const(sizes),
+            "PRECISION": dot,
+            "BLOCK_K": Const(m),
+            "BLOCK_N": Const(n),
+            "BLOCK_B": Const(k),
+            "STAGES": Const(stages),
+        }
+        cases += [
+            ("bwd", ensemble_mlp_bwd_kernel, backward, tiles.warps, matrix),
+            (
+                "bwd_weights",
+                ensemble_mlp_bwd_weights_kernel,
+                weights,
+                warps,
+                {80: "HMMA", 90: "HGMMA", 100: "UTC"},
+            ),
+        ]
+    return [
+        AotCase(f"ensemble_mlp_{name} of {title}", *case, wide_loads=hidden)
+        for name, *case in cases
+    ]
 
 
 implement("triton", "ensemble_mlp_fwd", ensemble_mlp_fwd)

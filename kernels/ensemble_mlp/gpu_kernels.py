@@ -265,7 +265,7 @@ def _weight_tile(
     offs_n = tile % TILES_N * BLOCK_N + tl.arange(0, BLOCK_N)
     mask_k, mask_n = offs_k < K, offs_n < N
     acc = tl.zeros((BLOCK_K, BLOCK_N), tl.float32)
-    total = tl.zeros((BLOCK_N,), tl.float32)
+    total = tl.zeros((BLOCK_B, BLOCK_N), tl.float32)
     for b0 in tl.range(0, rows, BLOCK_B, num_stages=STAGES):
         offs_b = b0 + tl.arange(0, BLOCK_B)
         mask_b = offs_b < rows
@@ -280,14 +280,14 @@ def _weight_tile(
             other=0.0,
         )
         acc = _dot(tl.trans(h), dz, acc, PRECISION)
-        total += tl.sum(dz, axis=0)
+        total += dz
     tl.store(
         dw_ptr + offs_k[:, None] * N + offs_n[None, :],
         acc,
         mask=mask_k[:, None] & mask_n[None, :],
     )
     if tile < TILES_N:  # the first row of tiles
-        tl.store(db_ptr + offs_n, total, mask=mask_n)
+        tl.store(db_ptr + offs_n, tl.sum(total, axis=0), mask=mask_n)
 
 
 @triton.jit

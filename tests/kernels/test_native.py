@@ -10,6 +10,7 @@ from rmbpo_fast.config import SACConfig
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.kernels.testing import assert_near_truth, draw, make_network
+from rmbpo_fast.optim import Adam
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.sac import SAC
 from rmbpo_fast.types import Transition
@@ -270,58 +271,53 @@ def test_sample_transition(rows, size):
 
 @pytest.mark.parametrize("strided", [False, True])
 def test_adam(strided):
-    """Ten steps, a parameter without a gradient and one with weight decay among them."""
+    """Ten steps; one gradient is zero, one parameter has weight decay."""
+    shapes, decays = ((3, 17, 5), (700, 300), (1,)), [0.1, 0.0, 0.0]
 
     def train(name, dtype):
-        parameters = [draw(*shape).to(dtype) for shape in ((3, 17, 5), (700, 300), (1,), (4,))]
-        groups = [
-            {"params": parameters[:1], "weight_decay": 0.1},
-            {"params": parameters[1:]},
-        ]
-        optimizer = torch.optim.Adam(groups, lr=1e-2)
+        params = [draw(*shape).to(dtype) for shape in shapes]
+        moments = [[torch.zeros_like(p) for p in params] for _ in range(2)]
+        steps = [torch.zeros((), dtype=dtype) for _ in params]
         with using(name):
             for step in range(10):
-                gradients = [draw(*p.shape, seed=step).to(dtype) for p in parameters[:3]]
-                gradients[2].zero_()
+                grads = [draw(*p.shape, seed=step).to(dtype) for p in params]
+                grads[2].zero_()
                 if strided:
-                    gradients[1] = gradients[1].t().contiguous().t()
-                kernels.adam_step(optimizer, parameters[:3], gradients)
-        states = [s for p in parameters[:3] for s in optimizer.state[p].values()]
-        return [*parameters, *states]
+                    grads[1] = grads[1].t().contiguous().t()
+                kernels.adam_(params, grads, *moments, steps, decays, 1e-2, 0.9, 0.999, 1e-8)
+        return [*params, *moments[0], *moments[1], *steps]
 
     truth, found = train("reference", torch.float64), train("native", torch.float32)
     for i, (a, b) in enumerate(zip(found, truth, strict=True)):
-        assert_near_truth(a, b.double(), "fp32", f"result {i}")
+        assert_near_truth(a, b, "fp32", f"result {i}")
 
 
-def test_adams_state_moves_between_backends():
-    """A checkpoint of one backend goes on with another."""
-    parameter = draw(40).float()
-    optimizer = torch.optim.Adam([parameter], lr=1e-2, fused=True)
-    truth = draw(40)
-    exact = torch.optim.Adam([truth], lr=1e-2)
-    for step, name in enumerate(("reference", "native", "native", "reference")):
-        gradient = draw(40, seed=step)
-        with using(name):
-            kernels.adam_step(optimizer, [parameter], [gradient.float()])
-        with using("reference"):
-            kernels.adam_step(exact, [truth], [gradient])
-    assert_near_truth(parameter, truth, "fp32")
+def test_adam_refuses_float64_and_writes_nothing():
+    double = [[torch.ones(3, dtype=torch.float64)] for _ in range(4)]
+    step = [torch.zeros((), dtype=torch.float64)]
+    with (
+        using("native"),
+        pytest.raises(
+            ValueError, match=r"params\[0\]: expected torch.float32 .*found torch.float64"
+        ),
+    ):
+        kernels.adam_(*double, step, [0.0], 1e-2, 0.9, 0.999, 1e-8)
+    assert all((t[0] == 1).all() for t in double)
+    assert step[0] == 0
 
 
-def test_adam_refuses_what_it_can_not_do():
-    parameter = torch.zeros(3)
-    with using("native"):
-        with pytest.raises(ValueError, match=r"gradient: expected \(3,\) .* found \(2,\)"):
-            kernels.adam_step(torch.optim.Adam([parameter]), [parameter], [torch.ones(2)])
-        with pytest.raises(ValueError, match=r"amsgrad: expected False, found True"):
-            kernels.adam_step(
-                torch.optim.Adam([parameter], amsgrad=True), [parameter], [torch.ones(3)]
-            )
-        double = torch.zeros(3, dtype=torch.float64)
-        with pytest.raises(ValueError, match=r"expected contiguous torch.float32, found torch.fl"):
-            kernels.adam_step(torch.optim.Adam([double]), [double], [double.clone()])
-    assert (parameter == 0).all()
+def test_the_optimiser_goes_on_where_another_backend_stopped():
+    runs = []
+    for names in (("reference",) * 4, ("reference", "native") * 2):
+        params = [draw(40, seed=i).float().requires_grad_() for i in range(3)]
+        optimizer = Adam(params, 0.01, torch.device("cpu"))
+        for step, name in enumerate(names):
+            with using(name):
+                optimizer.apply(params[:2], [draw(40, seed=step + i).float() for i in range(2)])
+        assert torch.equal(params[2], draw(40, seed=2).float())
+        runs.append(params)
+    for found, expected in zip(*runs, strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_other_dtypes_precisions_and_levels_are_refused():

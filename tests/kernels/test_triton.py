@@ -211,6 +211,42 @@ def test_sample_transition(rows):
     )
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+def test_adam(decay):
+    """Five steps against PyTorch's own in float64; sizes around a block, more tensors than one
+    launch takes, and gradients of very different sizes."""
+    shapes = [(1,), (2, 3), (1023,), (1024,), (3, 700)] + [(5,)] * 13
+    start = [draw(*shape, seed=i) for i, shape in enumerate(shapes)]
+    params = [p.clone().requires_grad_() for p in start]
+    truth = torch.optim.Adam(params, lr=1e-2, weight_decay=decay)
+    ours = [p.float().to(DEVICE) for p in start]
+    moments = [[torch.zeros_like(p) for p in ours] for _ in range(2)]
+    steps = [torch.zeros((), device=DEVICE) for _ in ours]
+    for step in range(5):
+        for i, p in enumerate(params):
+            p.grad = draw(*p.shape, seed=100 * step + i) * 10.0 ** (i % 7 - 3)
+        truth.step()
+        with using("triton"):
+            grads = [p.grad.float().to(DEVICE) for p in params]
+            decays = [decay] * len(ours)
+            kernels.adam_(ours, grads, *moments, steps, decays, 1e-2, 0.9, 0.999, 1e-8)
+    assert [int(s) for s in steps] == [5] * len(ours)
+    for i, (found, expected, first) in enumerate(zip(ours, params, start, strict=True)):
+        assert_near_truth(found.cpu() - first, expected.detach() - first, "tf32", f"change {i}")
+        assert_near_truth(found, expected.detach(), "fp32", f"tensor {i}")
+
+
+def test_adam_refuses_what_does_not_fit_and_writes_nothing():
+    p, other = torch.ones(3), torch.ones(4)
+    step = torch.zeros(())
+    with pytest.raises(ValueError, match=r"exp_avgs\[0\]: expected shape \(3,\), found \(4,\)"):
+        kernels.adam_([p], [p], [other], [p], [step], [0.0], 1.0, 0.9, 0.999, 1e-8)
+    with pytest.raises(ValueError, match="grads: expected 1 as params has, found 0"):
+        kernels.adam_([p], [], [p], [p], [step], [0.0], 1.0, 0.9, 0.999, 1e-8)
+    assert p.tolist() == [1.0] * 3
+    assert step == 0
+
+
 def test_a_wrong_element_among_many_is_seen():
     truth = draw(1000)
     found = truth.clone()

@@ -1,0 +1,46 @@
+"""The readable Adam against PyTorch's, and our optimiser's state against PyTorch's."""
+
+import torch
+
+from rmbpo_fast import kernels
+from rmbpo_fast.kernels.backend import using
+from rmbpo_fast.kernels.testing import draw
+from rmbpo_fast.optim import Adam
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_reference_is_pytorchs_adam():
+    params = [draw(5, 3).requires_grad_(), draw(7, seed=2).requires_grad_()]
+    ours = [p.detach().clone() for p in params]
+    groups = [{"params": params[:1], "weight_decay": 0.1}, {"params": params[1:]}]
+    truth = torch.optim.Adam(groups, lr=0.01)
+    moments = [[torch.zeros_like(p) for p in ours] for _ in range(2)]
+    steps = [torch.zeros((), dtype=torch.float64) for _ in ours]
+    for step in range(4):
+        for i, p in enumerate(params):
+            p.grad = draw(*p.shape, seed=10 * step + i)
+        truth.step()
+        grads = [p.grad for p in params]
+        kernels.adam_(ours, grads, *moments, steps, [0.1, 0.0], 0.01, 0.9, 0.999, 1e-8)
+    for found, expected in zip(ours, params, strict=True):
+        torch.testing.assert_close(found, expected.detach())
+
+
+def test_the_optimiser_goes_on_where_another_backend_stopped():
+    """Groups with decays of their own; a parameter without a gradient stays."""
+    runs = []
+    for backends in (("reference",) * 4, ("triton",) * 4, ("reference", "triton") * 2):
+        params = [draw(5, seed=i).float().to(DEVICE).requires_grad_() for i in range(3)]
+        groups = [{"params": params[:1], "weight_decay": 0.1}, {"params": params[1:]}]
+        optimizer = Adam(groups, 0.01, DEVICE)
+        for step, backend in enumerate(backends):
+            for i, p in enumerate(params[:2]):
+                p.grad = draw(5, seed=10 * step + i).float().to(DEVICE)
+            with using(backend):
+                optimizer.step()
+        assert torch.equal(params[2].cpu(), draw(5, seed=2).float())
+        runs.append(params)
+    for other in runs[1:]:
+        for found, expected in zip(other, runs[0], strict=True):
+            torch.testing.assert_close(found, expected)

@@ -1,0 +1,53 @@
+"""The compiled kernels, without a GPU: what the table says, and that it can say no."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+pytest.importorskip("triton")
+from rmbpo_fast.kernels.aot import ARCHITECTURES, AotCase, Compiled
+from rmbpo_fast.kernels.report import cases, main, problems
+
+CLEAN = Compiled(50_000, 200, 0, Counter({"HMMA.1688.F32.TF32": 9, "LDGSTS.E.BYPASS.128": 30}))
+CASE = AotCase("case", None, {}, 4, dict.fromkeys(ARCHITECTURES, "HMMA"), wide_loads=True)
+
+
+def test_every_kernel_compiles_for_every_architecture_and_nothing_is_wrong():
+    """In a process of its own, because here the interpreter may have taken the kernels' place."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-m", "rmbpo_fast.kernels.report"],
+        capture_output=True,
+        text=True,
+        env=environment | {"COLUMNS": "160"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith("│")]
+    assert len(rows) == len(ARCHITECTURES) * len(cases())
+    assert "HGMMA" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shared": 300_000}, "at most 232448 exist"),
+        ({"shared": 120_000}, "don't fit the 101376 of sm_86"),
+        ({"stack": 16}, "a stack of 16 bytes"),
+        ({"instructions": CLEAN.instructions + Counter({"LDL.LU": 2})}, "2 accesses to local"),
+        ({"instructions": Counter({"LDGSTS.E.BYPASS.128": 30})}, "no HMMA"),
+        ({"instructions": CLEAN.instructions + Counter({"LDGSTS.E": 20})}, "20 narrower ones"),
+    ],
+)
+def test_what_must_not_ship_is_named(change, words):
+    assert list(problems(CASE, 90, CLEAN)) == []
+    found = list(problems(CASE, 90, CLEAN._replace(**change)))
+    assert any(words in line for line in found), found
+
+
+def test_the_report_refuses_to_interpret(monkeypatch, capsys):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert main() == 2
+    assert "unset it" in capsys.readouterr().err
