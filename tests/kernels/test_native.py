@@ -297,9 +297,7 @@ def test_adam_refuses_float64_and_writes_nothing():
     step = [torch.zeros((), dtype=torch.float64)]
     with (
         using("native"),
-        pytest.raises(
-            ValueError, match=r"params\[0\]: expected torch.float32 .*found torch.float64"
-        ),
+        pytest.raises(ValueError, match=r"params\[0\]: expected torch.float32"),
     ):
         kernels.adam_(*double, step, [0.0], 1e-2, 0.9, 0.999, 1e-8)
     assert all((t[0] == 1).all() for t in double)
