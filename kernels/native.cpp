@@ -1,8 +1,8 @@
 // The native module: which instruction set runs, PyTorch's threads, and the operations by address.
 //
-// One build runs on every x86-64 (or other) machine: each operation is compiled once per instruction
-// set, and the widest that the processor has is chosen when the module is imported. Tensors come as
-// addresses and sizes, so nothing depends on torch's C++ ABI; kernels/*/cpu.py checks them before.
+// One build runs on every x86-64 (or other) machine: each operation is compiled once per
+// instruction set, and the widest that the processor has is chosen when the module is imported.
+// Tensors come as addresses and sizes, so nothing depends on torch's C++ ABI; op.py checks them.
 #include <dlfcn.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
@@ -50,8 +50,8 @@ const char* cpu_isa() {
   return "generic";
 }
 
-// The operations for one instruction set. A new one (AMX) is a row of `all_levels` whose entries may
-// be another row's.
+// The operations for one instruction set. A new one (AMX) is another `Level` in `usable_levels`,
+// whose entries may be another level's.
 struct Level {
   const char* name;
   void (*adam)(const rmbpo::Adam&);

@@ -168,7 +168,7 @@ void weight_panel(const MlpBackward& op, long e, long l, long column, float* pac
   const long inputs = net.sizes[l], outputs = net.sizes[l + 1];
   const long width = smaller(PANEL, outputs - column), vectors = vectors_of(width);
   const float* dz = (l == net.layers - 1 ? op.d_out : op.dz[l]) + e * net.rows * outputs + column;
-  pack_panel(dz, outputs, net.rows, width, nullptr, packed);
+  pack_panel(dz, outputs, net.rows, width, packed);
   for (long v = 0; v < vectors; ++v) {
     V sum{};
     for (long row = 0; row < net.rows; ++row) sum += load(packed + ((row + 1) * vectors + v) * VL);

@@ -15,17 +15,16 @@ inline long vectors_of(long columns) { return (columns + VL - 1) / VL; }
 // wide, so the panel of column c begins at c * (inner + 1).
 inline long packed_size(long inner, long columns) { return vectors_of(columns) * VL * (inner + 1); }
 
-// One panel of from [inner, columns]: `width` <= PANEL columns. first: [width], or null: zeros.
-inline void pack_panel(const float* from, long stride, long inner, long width, const float* first,
-                       float* to) {
+// One panel of from [inner, columns]: `width` <= PANEL columns; sums start from zero.
+inline void pack_panel(const float* from, long stride, long inner, long width, float* to) {
   const long left = smaller(width, VL), right = width - left;
   if (right == 0) {
-    store(to, first ? load(first, left) : V{});
+    store(to, V{});
     for (long k = 0; k < inner; ++k) store(to + (k + 1) * VL, load(from + k * stride, left));
     return;
   }
-  store(to, first ? load(first) : V{});
-  store(to + VL, first ? load(first + VL, right) : V{});
+  store(to, V{});
+  store(to + VL, V{});
   for (long k = 0; k < inner; ++k) {
     store(to + (k + 1) * PANEL, load(from + k * stride));
     store(to + (k + 1) * PANEL + VL, load(from + k * stride + VL, right));

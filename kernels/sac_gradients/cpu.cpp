@@ -166,7 +166,8 @@ void sac_actor_gradients(const SacActor& op) {
     const float a = q[i], b = q[rows + i];
     const float least = (a < b || a != a) ? a : b;
     loss += batch.temperature * op.log_prob[i] - least;
-    const float first = a < b ? 1.0f : a == b ? 0.5f : 0.0f;  // equals share, as PyTorch's amin has it
+    // equals share, as PyTorch's amin has it
+    const float first = a < b ? 1.0f : a == b ? 0.5f : 0.0f;
     d_q[i] = -share_of_row * first;
     d_q[rows + i] = -share_of_row * (1.0f - first);
     d_log_prob[i] = share_of_row * batch.temperature;
