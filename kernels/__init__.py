@@ -7,10 +7,13 @@ from .adam.op import adam_
 from .ensemble_mlp.op import ensemble_mlp
 from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
 from .gaussian_nll.op import bound_logvar, gaussian_nll
+from .sac_gradients.op import CriticBatch, Layers, sac_actor_gradients, sac_critic_gradients
 from .sample_transition.op import sample_transition
 from .squashed_gaussian.op import squashed_gaussian
 
 __all__ = [
+    "CriticBatch",
+    "Layers",
     "adam_",
     "bound_logvar",
     "ensemble_mlp",
@@ -18,6 +21,8 @@ __all__ = [
     "gaussian_kl_score",
     "gaussian_log_prob",
     "gaussian_nll",
+    "sac_actor_gradients",
+    "sac_critic_gradients",
     "sample_transition",
     "squashed_gaussian",
 ]

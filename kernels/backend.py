@@ -14,7 +14,7 @@ try:
 except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not installed at all
     native = None
 
-BACKENDS = ("reference", "triton")
+BACKENDS = ("reference", "native", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 OPS = (
@@ -25,7 +25,8 @@ OPS = (
     "sample_transition",
     "squashed_gaussian",
 )
-_BODIES = {"triton": "gpu"}  # the module of each operation that registers the backend's bodies
+# the module of each operation that registers the backend's bodies
+_BODIES = {"native": "cpu", "triton": "gpu"}
 
 
 class Backend(NamedTuple):
@@ -53,13 +54,18 @@ def use(name: str, precision: str = "fp32") -> None:
     """Makes a backend the one of this process. PyTorch's own products take the precision too.
 
     Raises:
-        ValueError: no such backend or precision.
+        ValueError: no such backend or precision, or the backend can't do the precision.
     """
     global _active
     if name not in BACKENDS:
         raise ValueError(f"kernels: expected one of {BACKENDS}, found {name!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {PRECISIONS}, found {precision!r}")
+    if name == "native":
+        if native is None:
+            raise ValueError("kernels: the native library isn't installed")
+        if precision != "fp32":
+            raise ValueError(f"kernels: native has precision fp32 only, found {precision!r}")
     if name in _BODIES:
         for op in OPS:
             importlib.import_module(f".{op}.{_BODIES[name]}", __package__)
@@ -90,7 +96,8 @@ def choose_backend(
 
     Args:
         requested: "auto" or a name in `BACKENDS`; a name is never replaced by another. auto takes
-            triton on a GPU where Triton is installed, and reference otherwise.
+            triton on a GPU where Triton is installed, native on a CPU where the native library is
+            and the precision is fp32, and reference otherwise.
         device: where the tensors live.
         precision: see `Backend`.
     Returns:
@@ -101,7 +108,13 @@ def choose_backend(
     """
     name = requested
     if requested == "auto":
-        name = "triton" if device.type == "cuda" and find_spec("triton") else "reference"
+        name = "reference"
+        if device.type == "cuda" and find_spec("triton"):
+            name = "triton"
+        elif device.type == "cpu" and native is not None and precision == "fp32":
+            name = "native"
+    if name == "native" and device.type != "cpu":
+        raise ValueError(f"kernels: native needs the CPU, and the device is {device}")
     if name == "triton":
         if not find_spec("triton"):
             raise ValueError("kernels: triton isn't installed")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-COMPILED = ("triton",)
+COMPILED = ("native", "triton")
 
 _library = torch.library.Library("rmbpo_fast", "FRAGMENT")
 

@@ -165,9 +165,7 @@ class Adversary(nn.Module):
         parameters = list(self.net.parameters())
         for batch in batches:
             loss = self.loss(game, *self._draw(batch, real, game, generator))
-            self.optimizer.zero_grad()
-            loss.backward(inputs=parameters)  # `pathwise` goes through the critic
-            self.optimizer.step()
+            self.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
 
     def _draw(
         self, rows: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator

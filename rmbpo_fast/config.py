@@ -177,8 +177,8 @@ class RunConfig:
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     compile: bool = False
     """Compile the learning functions where that is faster on this device."""
-    kernels: Literal["auto", "reference", "triton"] = "auto"
-    """Backend of the hot operations; auto takes triton on a GPU and reference on a CPU."""
+    kernels: Literal["auto", "reference", "native", "triton"] = "auto"
+    """Backend of the hot operations; auto takes triton on a GPU, and native on a CPU in fp32."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Operands of matrix products: as exact as float32 (fp32), 11 bits (tf32) or 8 bits (bf16);
     sums, weights and optimiser stay float32. On a CPU it sets PyTorch's own matmul precision,

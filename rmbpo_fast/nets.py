@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from rmbpo_fast.kernels import ensemble_mlp
+from rmbpo_fast.kernels import Layers, ensemble_mlp
 
 
 class EnsembleMLP(nn.Module):
@@ -44,6 +44,13 @@ class EnsembleMLP(nn.Module):
                 nn.init.uniform_(weight, -bound, bound, generator=generator)
             self.weights.append(nn.Parameter(weight.to(device)))
             self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out, device=device)))
+        # a ParameterList looks each one up by name, which takes as long as a small kernel
+        self._layers: tuple[list[Tensor], list[Tensor]] = (list(self.weights), list(self.biases))
+
+    @property
+    def layers(self) -> Layers:
+        """The parameters themselves."""
+        return Layers(*self._layers)
 
     def forward(self, x: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
         """[E, B, inputs] -> [E, B, outputs].
@@ -52,7 +59,7 @@ class EnsembleMLP(nn.Module):
             members: [E] which networks, all if absent.
             frozen: the weights are constants, gradients go to `x` only.
         """
-        weights, biases = list(self.weights), list(self.biases)
+        weights, biases = self._layers
         if frozen:
             weights, biases = [w.detach() for w in weights], [b.detach() for b in biases]
         return ensemble_mlp(x, weights, biases, self.activation, members)

@@ -3,11 +3,19 @@
 Source: SAC (arXiv 1812.05905), with the settings of MBPO (arXiv 1906.08253).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.config import SACConfig
-from rmbpo_fast.kernels import squashed_gaussian
+from rmbpo_fast.kernels import (
+    CriticBatch,
+    sac_actor_gradients,
+    sac_critic_gradients,
+    squashed_gaussian,
+)
+from rmbpo_fast.kernels.backend import active
 from rmbpo_fast.losses import (
     actor_loss,
     bellman_target,
@@ -105,6 +113,39 @@ class SAC(nn.Module):
         value = soft_value(q, log_prob, self.log_temperature.detach().exp())
         return actor_loss(value), log_prob.detach()
 
+    def critic_gradients(
+        self, batch: Transition, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """`critic_objective`, detached, and its gradients to `critic_params`."""
+        if active().name == "native":
+            return sac_critic_gradients(
+                CriticBatch(*batch, noise),
+                self.actor.net.layers,
+                self.critic.net.layers,
+                self.target_critic.net.layers,
+                self.log_temperature,
+                (self.actor.log_std_min, self.actor.log_std_max),
+                self.config.gamma,
+            )
+        loss, q_mean = self.critic_objective(batch, noise)
+        return loss.detach(), q_mean, torch.autograd.grad(loss, self.critic_params)
+
+    def actor_gradients(
+        self, obs: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
+        """`actor_objective`, detached, and its gradients to `actor_params`."""
+        if active().name == "native":
+            return sac_actor_gradients(
+                obs,
+                noise,
+                self.actor.net.layers,
+                self.critic.net.layers,
+                self.log_temperature,
+                (self.actor.log_std_min, self.actor.log_std_max),
+            )
+        loss, log_prob = self.actor_objective(obs, noise)
+        return loss.detach(), log_prob, torch.autograd.grad(loss, self.actor_params)
+
     def update(
         self, batch: Transition, critic_noise: Tensor, actor_noise: Tensor
     ) -> dict[str, Tensor]:
@@ -113,24 +154,20 @@ class SAC(nn.Module):
         Returns:
             Detached scalars: losses, mean Q, entropy (nats), temperature.
         """
-        q_loss, q_mean = self.critic_objective(batch, critic_noise)
-        self._step("critic", q_loss, self.critic_params)
-        pi_loss, log_prob = self.actor_objective(batch.obs, actor_noise)
-        self._step("actor", pi_loss, self.actor_params)
+        q_loss, q_mean, gradients = self.critic_gradients(batch, critic_noise)
+        self.optimizers["critic"].apply(self.critic_params, gradients)
+        pi_loss, log_prob, gradients = self.actor_gradients(batch.obs, actor_noise)
+        self.optimizers["actor"].apply(self.actor_params, gradients)
         alpha_loss = temperature_loss(self.log_temperature, log_prob, self.target_entropy)
-        self._step("temperature", alpha_loss, [self.log_temperature])
+        temperature = [self.log_temperature]
+        gradients = torch.autograd.grad(alpha_loss, temperature)
+        self.optimizers["temperature"].apply(temperature, gradients)
         with torch.no_grad():
             torch._foreach_lerp_(self.target_params, self.critic_params, self.config.tau)
         return {
-            "sac/critic_loss": q_loss.detach(),
-            "sac/actor_loss": pi_loss.detach(),
+            "sac/critic_loss": q_loss,
+            "sac/actor_loss": pi_loss,
             "sac/q_mean": q_mean,
             "sac/entropy_nats": -log_prob.mean(),
             "sac/temperature": self.log_temperature.detach().exp(),
         }
-
-    def _step(self, name: str, loss: Tensor, params: list[Tensor]) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad()
-        loss.backward(inputs=params)
-        optimizer.step()

@@ -96,9 +96,8 @@ class WorldModel(nn.Module):
     def _train_step(self, batch: Tensor) -> None:
         inputs, targets = self.table
         loss = self.loss(inputs[batch], targets[batch])
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        parameters = list(self.parameters())
+        self.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""

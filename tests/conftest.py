@@ -9,6 +9,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported: its decorators read it
 
 from rmbpo_fast.config import Config
+from rmbpo_fast.kernels import backend
 from rmbpo_fast.presets import preset
 
 # A run in which every part works, on networks so small that it takes seconds.
@@ -71,6 +72,14 @@ def _nan_filled_memory():
     yield
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = before
+
+
+@pytest.fixture(autouse=True)
+def _backend_of_before():
+    """A run inside a test chooses kernels; the next test must not have them."""
+    before = backend.active()
+    yield
+    backend.use(*before)
 
 
 @pytest.fixture(autouse=True)

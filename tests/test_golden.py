@@ -8,6 +8,7 @@ import pytest
 from conftest import flags
 from rmbpo_fast import loop, train
 from rmbpo_fast.journal import read_journal
+from rmbpo_fast.kernels import backend
 
 STORED = Path(__file__).with_name("golden.json")
 # few and slow fitting epochs: hundreds of them amplify the rounding of one processor into another
@@ -15,7 +16,8 @@ STORED = Path(__file__).with_name("golden.json")
 SLOW_FIT = flags(model_lr=1e-4, model_patience_epochs=1)
 
 
-def test_ten_seeded_steps(small_flags, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kernels", ["reference", "native"])
+def test_ten_seeded_steps(kernels, small_flags, tmp_path, monkeypatch):
     """Losses of steps 51 to 60 and what the first fit reported.
 
     The tolerance is for other processors, where products are summed in another order: PyTorch's
@@ -23,7 +25,10 @@ def test_ten_seeded_steps(small_flags, tmp_path, monkeypatch):
     the algorithm moves them by far more. To store new numbers on purpose:
     `PYTHONPATH=tests python tests/test_golden.py`.
     """
-    for name, (found, expected) in compare(small_flags, tmp_path, monkeypatch).items():
+    if kernels == "native" and backend.native is None:
+        pytest.skip("the native library isn't installed")
+    chosen = [*small_flags, "--kernels", kernels]
+    for name, (found, expected) in compare(chosen, tmp_path, monkeypatch).items():
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6), name
 
 
@@ -74,5 +79,9 @@ if __name__ == "__main__":
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        command = [*flags(env="inverted_pendulum", **SMALL), "--run-dir", folder]
+        command = [
+            *flags(env="inverted_pendulum", **SMALL, kernels="reference"),
+            "--run-dir",
+            folder,
+        ]
         STORED.write_text(json.dumps(record(command, patch), indent=1) + "\n")

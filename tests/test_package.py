@@ -84,5 +84,5 @@ def test_native_library_tells_the_instruction_set():
 
 
 def test_an_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match=r"expected auto or one of .*found 'warp'"):
+    with pytest.raises(ValueError, match=r"expected one of .*found 'warp'"):
         backend.choose_backend("warp", torch.device("cpu"))

@@ -43,9 +43,11 @@ def test_targets_follow_by_tau_at_every_update(generator):
 
 def test_the_actors_step_leaves_the_critics_alone(generator):
     agent = sac(generator)
-    loss, _ = agent.actor_objective(torch.randn(8, 1), torch.randn(8, 1))
-    agent._step("actor", loss, agent.actor_params)
+    before = [p.detach().clone() for p in agent.critic_params]
+    _, _, gradients = agent.actor_gradients(torch.randn(8, 1), torch.randn(8, 1))
+    agent.optimizers["actor"].apply(agent.actor_params, gradients)
     assert all(p.grad is None for p in agent.critic_params)
+    assert all(torch.equal(p, old) for p, old in zip(agent.critic_params, before, strict=True))
 
 
 def test_temperature_brings_the_entropy_to_its_target(generator):

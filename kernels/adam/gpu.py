@@ -101,8 +101,8 @@ def adam_(
 
 def aot_cases() -> list[AotCase]:
     """Hopper's dynamics ensemble with its log-variance bounds."""
-    sizes = (14 * 200, *(200 * 200,) * 3, 200 * 24, *(200,) * 4, 24)
-    sizes = (*(7 * n for n in sizes), 12, 12)
+    member = (14 * 200, *(200 * 200,) * 3, 200 * 24, *(200,) * 4, 24)
+    sizes = (*(7 * n for n in member), 12, 12)
     decays = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4, *(0.0,) * 7)
     lists = ("p_ptrs", "g_ptrs", "m_ptrs", "v_ptrs", "step_ptrs")
     constants = {

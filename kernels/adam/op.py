@@ -33,7 +33,7 @@ def adam_(
         steps: [] each, steps so far; incremented.
         weight_decays: the L2 factor of each tensor.
         lr, beta1, beta2, eps: step size, decay rates, floor of the denominator.
-    Gradients: none.   Backends: reference, triton.
+    Gradients: none.   Backends: reference, native, triton.
     Raises:
         ValueError: lengths, shapes, dtypes or devices differ; nothing is written then.
     """
@@ -43,9 +43,13 @@ def adam_(
             raise ValueError(f"{name}: expected {len(params)} as params has, found {len(group)}")
     for i, param in enumerate(params):
         for name, tensors in groups.items():
-            require_shape(f"{name}[{i}]", tensors[i], tuple(param.shape))
-            require_like(f"{name}[{i}]", tensors[i], param.dtype, param.device)
-        require_shape(f"steps[{i}]", steps[i], ())
+            found = tensors[i]  # the names are made only where something is wrong: 48 of them
+            if found.shape != param.shape:
+                require_shape(f"{name}[{i}]", found, tuple(param.shape))
+            if found.dtype != param.dtype or found.device != param.device:
+                require_like(f"{name}[{i}]", found, param.dtype, param.device)
+        if steps[i].dim():
+            require_shape(f"steps[{i}]", steps[i], ())
     lists = (list(params), list(grads), list(exp_avgs), list(exp_avg_sqs), list(steps))
     numbers = (list(weight_decays), lr, beta1, beta2, eps)
     backend = active().name
@@ -53,8 +57,9 @@ def adam_(
         adam_reference_(*lists, *numbers)
         return
     for i, param in enumerate(params):
-        require_like(f"params[{i}]", param, torch.float32, param.device)
-        for name, tensor in {"params": param, "exp_avgs": exp_avgs[i]}.items():
+        if param.dtype != torch.float32:
+            require_like(f"params[{i}]", param, torch.float32, param.device)
+        for name, tensor in (("params", param), ("exp_avgs", exp_avgs[i])):
             if not tensor.is_contiguous():
                 raise ValueError(f"{name}[{i}]: expected a contiguous tensor")
     call(backend, "adam_", *lists, *numbers)

@@ -1,6 +1,6 @@
 """Launchers of the Triton kernels, and the configurations that they use."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -222,7 +222,9 @@ def _aot_cases(
         "HAS_MEMBERS": Const(not training),
         **blocks,
     }
-    cases = [("fwd", ensemble_mlp_fwd_kernel, forward, tiles.warps, matrix)]
+    cases: list[tuple[str, Any, dict[str, Any], int, dict[int, str]]] = [
+        ("fwd", ensemble_mlp_fwd_kernel, forward, tiles.warps, matrix)
+    ]
     if training:
         backward = {
             **dict.fromkeys(("dz_ptrs", "w_ptrs", "a_ptrs"), pointers),
@@ -256,8 +258,8 @@ def _aot_cases(
             ),
         ]
     return [
-        AotCase(f"ensemble_mlp_{name} of {title}", *case, wide_loads=hidden)
-        for name, *case in cases
+        AotCase(f"ensemble_mlp_{name} of {title}", kernel, arguments, warps, matrix, hidden)
+        for name, kernel, arguments, warps, matrix in cases
     ]
 
 

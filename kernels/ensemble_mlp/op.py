@@ -32,7 +32,8 @@ def ensemble_mlp(
         members: [E] int64, which networks to use, of as many as the weights hold; all if absent.
     Returns:
         [E, B, outputs of the last layer].
-    Gradients: x, weights, biases (float32 on a compiled backend).   Backends: reference, triton.
+    Gradients: x, weights, biases (float32 on a compiled backend).
+    Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes, devices or activation do not fit.
     """

@@ -70,7 +70,7 @@ def gaussian_kl_score(
         eta: [], weight of the value term.
     Returns:
         [].
-    Gradients: mean_g, logvar_g; the others are constants.   Backends: reference, triton.
+    Gradients: mean_g, logvar_g; the others are constants.   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ, or a constant asks for a gradient.
     """

@@ -43,7 +43,7 @@ def gaussian_nll(head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: T
         min_logvar, max_logvar: [D], see `bound_logvar`.
     Returns:
         [E].
-    Gradients: head, min_logvar, max_logvar.   Backends: reference, triton.
+    Gradients: head, min_logvar, max_logvar.   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ.
     """

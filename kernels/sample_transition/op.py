@@ -30,7 +30,7 @@ def sample_transition(
         obs_low, obs_high: [S].
     Returns:
         rows [B, 2 S + A + 2], terminated still 0; whether the draw was finite, [B] bool.
-    Gradients: none.   Backends: reference, triton.
+    Gradients: none.   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ.
     """

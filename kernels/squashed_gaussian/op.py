@@ -25,7 +25,7 @@ def squashed_gaussian(
         log_std_min, log_std_max: the log-std is clamped to them.
     Returns:
         action [..., A] in [-1, 1]; log-density [...] in nats.
-    Gradients: head.   Backends: reference, triton.
+    Gradients: head.   Backends: reference, native, triton.
     Raises:
         ValueError: shapes, dtypes or devices differ.
     """

@@ -35,7 +35,7 @@ def test_auto_takes_what_there_is(monkeypatch, device, triton, native, precision
 @pytest.mark.parametrize(
     ("requested", "device", "precision", "words"),
     [
-        ("warp", "cpu", "fp32", "expected auto or one of .*found 'warp'"),
+        ("warp", "cpu", "fp32", "kernels: expected one of .*found 'warp'"),
         ("triton", "cpu", "fp32", "triton needs a GPU, and the device is the CPU"),
         ("native", "cuda", "fp32", "native needs the CPU"),
         ("native", "cpu", "bf16", "precision fp32 only|isn't installed"),
