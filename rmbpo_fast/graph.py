@@ -92,6 +92,7 @@ class Captured:
         if graph is not None and graph.places != places:
             graph = None
             self._graphs.clear()
+            self._calls.clear()  # what has moved may have to be made anew, such as optimiser states
         if graph is None:
             self._calls[key] = self._calls.get(key, 0) + 1
             if self._calls[key] <= WARM_UP_CALLS:

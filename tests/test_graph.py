@@ -90,7 +90,7 @@ def test_a_moved_tensor_drops_the_graph():
     """A graph would go on writing to where the tensor was."""
     eager, walk = Walk(), Walk()
     step = _captured(walk)
-    for call in range(8):
+    for call in range(9):
         if call == 5:
             eager.state, walk.state = eager.state + 100, walk.state + 100
         eager.step(torch.ones(3), 1)
@@ -139,19 +139,25 @@ def _learn(agent, config, steps):
 
 
 @pytest.mark.parametrize(
-    ("device", "graphs", "backend"),
+    ("device", "graphs", "backend", "warm_start"),
     [
-        ("cpu", RecordedGraphs, "reference"),
-        pytest.param("cuda", CudaGraphs, "reference", marks=NEEDS_GPU),
-        pytest.param("cuda", CudaGraphs, "triton", marks=NEEDS_GPU),
+        ("cpu", RecordedGraphs, "reference", True),
+        ("cpu", RecordedGraphs, "reference", False),
+        pytest.param("cuda", CudaGraphs, "reference", True, marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", True, marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", False, marks=NEEDS_GPU),
     ],
 )
-def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend):
+def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend, warm_start):
     """Everything that is captured in training, against the same without graphs, bit for bit.
 
-    The buffers grow and the adversary renews its optimiser on the way.
+    The buffers grow on the way, and the adversary renews its optimiser, at each fit without a warm
+    start.
     """
     config = small.replace(explore="nominal", model_batch_size=8, total_env_steps=400)
+    config = config.replace(
+        adversary_warm_start=warm_start, adversary_check_every=3, adversary_max_steps=18
+    )
     found = []
     with using(backend):
         for capturing in (False, True):
@@ -177,6 +183,8 @@ def test_a_restored_agent_drops_its_graphs(small):
     expected = [float(v) for v in loop.update_policy(agent, small, 1).values()]
     load_tree_into(agent, tree, torch.zeros(0, agent.real.width))
     assert [float(v) for v in steps.update(1).values()] == expected
+    for _ in range(WARM_UP_CALLS):
+        steps.update(1)
     assert steps.update.captures == 2
     agent.envs.close()
 

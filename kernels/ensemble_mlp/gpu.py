@@ -70,6 +70,11 @@ def ensemble_mlp_fwd(
     """(per layer its output, per hidden layer its pre-activations); ([out], []) without `save`."""
     ensemble, rows, _ = x.shape
     sizes = sizes_of(weights)
+    if ensemble * rows * max(sizes) >= 2**31:
+        raise ValueError(
+            f"x: expected fewer than 2^31 numbers per layer, found {ensemble} x {rows} rows, "
+            f"{max(sizes)} wide"
+        )
     tiles = tiles_for(rows, precision)
     blocks = triton.cdiv(rows, tiles.m)
     out = x.new_empty(ensemble, rows, sizes[-1])
