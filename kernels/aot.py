@@ -11,9 +11,15 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-# a block's shared memory, bytes; sm_86 and sm_89 run sm_80's code with the smallest
-SHARED_LIMIT = {80: 163 * 1024, 86: 99 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+# a block's shared memory, bytes; sm_86 and sm_89 run sm_80's code with the smallest of all
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+SMALLEST_SHARED = 99 * 1024
 ARCHITECTURES = (80, 90, 100)
+
+
+def rows_of_block(columns: int) -> int:
+    """Rows of an element-wise kernel's block: 1,024 numbers, eight for each of 128 threads."""
+    return max(1, 1024 // triton.next_power_of_2(columns))
 
 
 class Const(NamedTuple):

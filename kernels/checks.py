@@ -20,6 +20,12 @@ def require_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: expected shape {expected}, found {tuple(tensor.shape)}")
 
 
+def require_int32(name: str, numbers: int) -> None:
+    """Raises ValueError where a kernel's 32-bit offsets couldn't reach all of a tensor."""
+    if numbers >= 2**31:
+        raise ValueError(f"{name}: expected fewer than 2^31 numbers, found {numbers}")
+
+
 def require_like(name: str, tensor: Tensor, dtype: torch.dtype, device: torch.device) -> None:
     """Raises ValueError unless `tensor` has the expected dtype and device."""
     if tensor.dtype != dtype or tensor.device != device:

@@ -13,10 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 from rich.table import Table
 
-from .aot import ARCHITECTURES, SHARED_LIMIT, AotCase, Compiled, compile_case
+from .aot import (
+    ARCHITECTURES,
+    SHARED_LIMIT,
+    SMALLEST_SHARED,
+    AotCase,
+    Compiled,
+    compile_case,
+)
 from .backend import OPS, interpreting
-
-SMALLEST = 99 * 1024  # of sm_86 and sm_89, which run sm_80's code
 
 
 def cases() -> list[AotCase]:
@@ -30,8 +35,9 @@ def problems(case: AotCase, architecture: int, made: Compiled) -> Iterator[str]:
     limit = SHARED_LIMIT[architecture]
     if made.shared > limit:
         yield f"{made.shared} bytes of shared memory, at most {limit} exist"
-    if made.shared > SMALLEST:
-        yield f"{made.shared} bytes of shared memory don't fit the {SMALLEST} of sm_86 and sm_89"
+    if made.shared > SMALLEST_SHARED:
+        smallest = f"sm_86's and sm_89's {SMALLEST_SHARED}"
+        yield f"{made.shared} bytes of shared memory don't fit {smallest}"
     if made.stack or made.count("LDL") or made.count("STL"):
         local = made.count("LDL") + made.count("STL")
         yield f"spills: a stack of {made.stack} bytes, {local} accesses to local memory"

@@ -55,16 +55,19 @@ def capture(agent: Agent, config: Config, graphs: Any) -> Steps:
     kind = agent.real.rows.device.type
     generators = [s for s in agent.streams.values() if s.device.type == kind]
 
-    def captured(function: Callable[..., Any]) -> Captured:
-        return Captured(function, lambda: touched(agent), generators, graphs)
+    def captured(function: Callable[..., Any], name: str) -> Captured:
+        return Captured(function, lambda: touched(agent), generators, graphs, name)
 
     plain = make_steps(agent, config)
-    owners: list[Any] = [agent.world_model]
+    owners: dict[str, Any] = {"the world model's gradient step": agent.world_model}
     if agent.adversary is not None:
-        owners.append(agent.adversary)
-    for owner in owners:
-        owner.train_steps = captured(owner.train_steps)
-    return Steps(captured(plain.imagine), captured(plain.update))
+        owners["the adversary's gradient step"] = agent.adversary
+    for name, owner in owners.items():
+        owner.train_steps = captured(owner.train_steps, name)
+    return Steps(
+        captured(plain.imagine, "the rollout (with the task's --termination rule)"),
+        captured(plain.update, "the policy update"),
+    )
 
 
 def touched(agent: Agent) -> Iterator[Tensor]:

@@ -90,10 +90,7 @@ class Adversary(nn.Module):
         self.register_buffer("fits", torch.zeros((), dtype=torch.int64, device=device))
         self.register_buffer("mean_shift", torch.zeros(outputs, device=device))
         self._zero_last_layer()
-        self.optimizer = self._new_optimizer()
-
-    def _new_optimizer(self) -> Adam:
-        return Adam(self.net.parameters(), self.config.adversary_lr, self.eta.device)
+        self.optimizer = Adam(self.net.parameters(), config.adversary_lr, device)
 
     @torch.no_grad()
     def _zero_last_layer(self) -> None:
@@ -105,7 +102,9 @@ class Adversary(nn.Module):
             self._zero_last_layer()
         else:
             self.net.load_state_dict(world_model.net.state_dict())
-        self.optimizer = self._new_optimizer()
+        for state in self.optimizer.state.values():  # anew, in the place that a graph knows
+            for tensor in state.values():
+                tensor.zero_()
 
     def predict(
         self, world_model: WorldModel, inputs: Tensor, members: Tensor | None = None

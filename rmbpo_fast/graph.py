@@ -65,6 +65,7 @@ class Captured:
         touched: the tensors as they are now; where one has moved, the graphs are dropped.
         generators: those that the function draws from; each replay goes on in their streams.
         graphs: the CUDA API, or its stand-in.
+        name: what a message calls the function.
         keep: graphs kept, the latest used; each holds its own memory.
     Raises:
         CaptureError: on a call, where the function isn't fit for capture, with the reason.
@@ -76,27 +77,29 @@ class Captured:
         touched: Callable[[], Iterable[Tensor]],
         generators: Sequence[torch.Generator],
         graphs: Any,
+        name: str,
         keep: int = 4,
     ) -> None:
+        self._name = name
         self._function, self._touched = function, touched
         self._generators, self._api, self._keep = generators, graphs, keep
-        self._calls: dict[Any, int] = {}
+        self._warm: dict[Any, tuple[int, list[int]]] = {}  # eager calls, places after the last
         self._graphs: dict[Any, _Graph] = {}
         self.captures = 0
 
     def __call__(self, *arguments: Any) -> Any:
         """The function's result. A replay's is overwritten by the next one."""
         key = tuple(_signature(a) for a in arguments)
+        places = self._places()
+        self._graphs = {k: g for k, g in self._graphs.items() if g.places == places}
         graph = self._graphs.pop(key, None)
-        places = [t.data_ptr() for t in self._touched()]
-        if graph is not None and graph.places != places:
-            graph = None
-            self._graphs.clear()
-            self._calls.clear()  # what has moved may have to be made anew, such as optimiser states
         if graph is None:
-            self._calls[key] = self._calls.get(key, 0) + 1
-            if self._calls[key] <= WARM_UP_CALLS:
-                return self._api.run(lambda: self._function(*arguments))
+            calls, warm = self._warm.get(key, (0, []))
+            # what has moved since may have to be made anew, such as an optimiser's state
+            if calls < WARM_UP_CALLS or warm != places:
+                result = self._run(arguments)
+                self._warm[key] = (calls + 1, self._places())
+                return result
             graph = self._capture(arguments, places)
         self._graphs[key] = graph  # the latest used is the last
         while len(self._graphs) > self._keep:
@@ -107,23 +110,38 @@ class Captured:
         graph.replay()
         return graph.outputs
 
+    def _places(self) -> list[int]:
+        return [t.data_ptr() for t in self._touched()]
+
+    def _run(self, arguments: tuple[Any, ...]) -> Any:
+        try:
+            return self._api.run(lambda: self._function(*arguments))
+        except RuntimeError as error:
+            if type(error).__module__.startswith("torch._dynamo"):  # it met what it can't compile
+                raise self._unfit(error) from error
+            raise
+
     def _capture(self, arguments: tuple[Any, ...], places: list[int]) -> _Graph:
         static = [a.clone() if isinstance(a, Tensor) else a for a in arguments]
-        name = getattr(self._function, "__qualname__", repr(self._function))
         try:
             replay, outputs = self._api.record(lambda: self._function(*static), self._generators)
         except (RuntimeError, TypeError) as error:
-            raise CaptureError(f"{name} can't become a CUDA graph: {error}") from error
-        if [t.data_ptr() for t in self._touched()] != places:
-            raise CaptureError(f"{name} can't become a CUDA graph: it replaces a tensor it touches")
+            raise self._unfit(error) from error
+        if self._places() != places:
+            raise self._unfit("it replaces a tensor that it touches")
         for value in outputs.values() if isinstance(outputs, dict) else _as_tuple(outputs):
             if not isinstance(value, Tensor):
-                raise CaptureError(
-                    f"{name} can't become a CUDA graph: expected tensors as results, found "
-                    f"{type(value).__name__}, which no replay would change"
+                raise self._unfit(
+                    f"expected tensors as results, found {type(value).__name__}, which no replay "
+                    "would change"
                 )
         self.captures += 1
         return _Graph(replay, [s for s in static if isinstance(s, Tensor)], outputs, places)
+
+    def _unfit(self, reason: object) -> CaptureError:
+        return CaptureError(
+            f"{self._name} can't become a CUDA graph (without --compile nothing has to): {reason}"
+        )
 
 
 def _as_tuple(outputs: Any) -> tuple[Any, ...]:

@@ -5,6 +5,10 @@ import torch
 
 from conftest import flags
 from rmbpo_fast import train
+from rmbpo_fast.accelerate import capture
+from rmbpo_fast.agent import build
+from rmbpo_fast.graph import WARM_UP_CALLS, CudaGraphs
+from rmbpo_fast.tasks import find_task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
@@ -19,3 +23,17 @@ def test_trains_stops_and_goes_on(small_flags, tmp_path, capsys, kernels):
     resumed = ["--resume", str(tmp_path / "run"), "--total-env-steps", "200"]
     assert train.main(resumed) == 0
     assert "saved at step 200" in capsys.readouterr().out
+
+
+def test_a_replay_allocates_nothing(small):
+    agent = build(small, find_task(small.task.env), torch.device("cuda"))
+    for buffer in (agent.real, agent.imagined):
+        buffer.add_(torch.rand(60, buffer.width, device="cuda"))
+    steps = capture(agent, small, CudaGraphs())
+    for _ in range(WARM_UP_CALLS + 1):
+        steps.update(2)
+    before = torch.cuda.memory_stats()["allocation.all.allocated"]
+    for _ in range(3):
+        steps.update(2)
+    assert torch.cuda.memory_stats()["allocation.all.allocated"] == before
+    agent.envs.close()

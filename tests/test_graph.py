@@ -37,7 +37,9 @@ class Walk:
 
 
 def _captured(walk, **options):
-    return Captured(walk.step, lambda: [walk.state], [walk.generator], RecordedGraphs(), **options)
+    return Captured(
+        walk.step, lambda: [walk.state], [walk.generator], RecordedGraphs(), "walk", **options
+    )
 
 
 def test_replays_go_on_where_eager_calls_stopped():
@@ -52,7 +54,7 @@ def test_replays_go_on_where_eager_calls_stopped():
     assert step.captures == 1
 
 
-def test_each_replay_draws_fresh_noise_and_allocates_nothing():
+def test_each_replay_draws_fresh_noise_and_answers_in_the_same_place():
     walk = Walk()
     step = _captured(walk)
     for _ in range(WARM_UP_CALLS):
@@ -99,8 +101,24 @@ def test_a_moved_tensor_drops_the_graph():
     assert step.captures == 2
 
 
+def test_a_state_that_is_renewed_before_each_call_is_never_captured():
+    """As an adversary's optimiser is, without a warm start, where a fit is one call."""
+    walk = Walk()
+    step = _captured(walk)
+    for _ in range(WARM_UP_CALLS + 3):
+        walk.state = walk.state.clone()
+        step(torch.zeros(3), 1)
+    assert step.captures == 0
+
+
+def test_what_dynamo_refuses_is_named():
+    compiled = torch.compile(lambda x: 1 if x.sum() > 0 else 2, fullgraph=True, backend="eager")
+    with pytest.raises(CaptureError, match=r"it can't become a CUDA graph \(without"):
+        _call(lambda: compiled(torch.ones(3)))
+
+
 def _call(function, touched=list):
-    step = Captured(function, touched, [], RecordedGraphs())
+    step = Captured(function, touched, [], RecordedGraphs(), "it")
     for _ in range(WARM_UP_CALLS + 1):
         step()
 
@@ -116,7 +134,7 @@ def test_an_unfit_function_is_refused_with_the_reason():
     def replaces():
         walk.state = walk.state + 1
 
-    with pytest.raises(CaptureError, match="replaces a tensor it touches"):
+    with pytest.raises(CaptureError, match="replaces a tensor that it touches"):
         _call(replaces, lambda: [walk.state])
 
 
@@ -139,25 +157,25 @@ def _learn(agent, config, steps):
 
 
 @pytest.mark.parametrize(
-    ("device", "graphs", "backend", "warm_start"),
+    ("device", "graphs", "backend", "more"),
     [
-        ("cpu", RecordedGraphs, "reference", True),
-        ("cpu", RecordedGraphs, "reference", False),
-        pytest.param("cuda", CudaGraphs, "reference", True, marks=NEEDS_GPU),
-        pytest.param("cuda", CudaGraphs, "triton", True, marks=NEEDS_GPU),
-        pytest.param("cuda", CudaGraphs, "triton", False, marks=NEEDS_GPU),
+        ("cpu", RecordedGraphs, "reference", {}),
+        ("cpu", RecordedGraphs, "reference", {"adversary_warm_start": False}),
+        ("cpu", RecordedGraphs, "reference", {"termination": "learned", "baseline": "none"}),
+        ("cpu", RecordedGraphs, "reference", {"parametrization": "full"}),
+        ("cpu", RecordedGraphs, "reference", {"estimator": "pathwise"}),
+        pytest.param("cuda", CudaGraphs, "reference", {}, marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", {}, marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", {"estimator": "pathwise"}, marks=NEEDS_GPU),
     ],
 )
-def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend, warm_start):
+def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend, more):
     """Everything that is captured in training, against the same without graphs, bit for bit.
 
-    The buffers grow on the way, and the adversary renews its optimiser, at each fit without a warm
-    start.
+    The buffers grow on the way, and the adversary begins anew, at each fit without a warm start.
     """
     config = small.replace(explore="nominal", model_batch_size=8, total_env_steps=400)
-    config = config.replace(
-        adversary_warm_start=warm_start, adversary_check_every=3, adversary_max_steps=18
-    )
+    config = config.replace(adversary_check_every=3, adversary_max_steps=18, **more)
     found = []
     with using(backend):
         for capturing in (False, True):
@@ -168,7 +186,7 @@ def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend, wa
             agent.envs.close()
     assert found[0] == found[1]
     captured = (*steps, agent.adversary.train_steps, agent.world_model.train_steps)
-    assert all(function.captures for function in captured)
+    assert all(function.captures for function in captured), [f.captures for f in captured]
 
 
 def test_a_restored_agent_drops_its_graphs(small):
@@ -230,7 +248,7 @@ class NoHost(TorchDispatchMode):
         device = kwargs.get("device")
         if name == "_to_copy" and device is not None:
             assert torch.device(device) == args[0].device, f"copy {args[0].device} -> {device}"
-        if name in ("copy_", "_copy_from") and args[1].dim():
+        if name in ("copy_", "_copy_from"):
             assert args[0].device == args[1].device, f"copy {args[1].device} -> {args[0].device}"
         return func(*args, **kwargs)
 
@@ -283,6 +301,7 @@ def test_what_is_captured_never_asks_the_host(without_numbers, name):
 def test_a_planted_round_trip_is_caught(without_numbers, plant):
     agent, config = without_numbers
     sac, original = agent.sac, agent.sac.sample
+    original_loss = agent.world_model.loss
     planted = {
         "item": lambda t: t.sum().item(),
         "cpu": lambda t: t.cpu(),
@@ -294,8 +313,12 @@ def test_a_planted_round_trip_is_caught(without_numbers, plant):
         planted(noise)
         return original(obs, noise)
 
-    sac.sample = sample
+    def loss(inputs, targets):
+        planted(inputs)
+        return original_loss(inputs, targets)
+
+    sac.sample, agent.world_model.loss = sample, loss
     functions = _captured_functions(agent, config)
-    for name in ("imagine", "update", "adversary"):
+    for name in functions:
         with NoHost(), pytest.raises(Exception, match=r"waits|copy|data-dependent|Data|dependent"):
             functions[name]()

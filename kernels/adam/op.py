@@ -48,8 +48,10 @@ def adam_(
                 require_shape(f"{name}[{i}]", found, tuple(param.shape))
             if found.dtype != param.dtype or found.device != param.device:
                 require_like(f"{name}[{i}]", found, param.dtype, param.device)
-        if steps[i].dim():
-            require_shape(f"steps[{i}]", steps[i], ())
+        step = steps[i]
+        if step.dim() or step.device != param.device:
+            require_shape(f"steps[{i}]", step, ())
+            require_like(f"steps[{i}]", step, step.dtype, param.device)
     lists = (list(params), list(grads), list(exp_avgs), list(exp_avg_sqs), list(steps))
     numbers = (list(weight_decays), lr, beta1, beta2, eps)
     backend = active().name
@@ -59,7 +61,9 @@ def adam_(
     for i, param in enumerate(params):
         if param.dtype != torch.float32:
             require_like(f"params[{i}]", param, torch.float32, param.device)
-        for name, tensor in (("params", param), ("exp_avgs", exp_avgs[i])):
+        require_like(f"steps[{i}]", steps[i], torch.float32, param.device)
+        moments = (("exp_avgs", exp_avgs[i]), ("exp_avg_sqs", exp_avg_sqs[i]))
+        for name, tensor in (("params", param), *moments):
             if not tensor.is_contiguous():
                 raise ValueError(f"{name}[{i}]: expected a contiguous tensor")
     call(backend, "adam_", *lists, *numbers)

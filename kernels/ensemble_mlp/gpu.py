@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..aot import AotCase, Const
 from ..backend import interpreting
+from ..checks import require_int32
 from ..library import implement
 from .gpu_kernels import (
     ensemble_mlp_bwd_kernel,
@@ -70,12 +71,10 @@ def ensemble_mlp_fwd(
     """(per layer its output, per hidden layer its pre-activations); ([out], []) without `save`."""
     ensemble, rows, _ = x.shape
     sizes = sizes_of(weights)
-    if ensemble * rows * max(sizes) >= 2**31:
-        raise ValueError(
-            f"x: expected fewer than 2^31 numbers per layer, found {ensemble} x {rows} rows, "
-            f"{max(sizes)} wide"
-        )
     tiles = tiles_for(rows, precision)
+    stored = max(sizes) if save else sizes[-1]
+    require_int32("a layer's output", ensemble * rows * stored)
+    require_int32("x", (ensemble - 1) * x.stride(0) + (rows - 1) * x.stride(1) + sizes[0])
     blocks = triton.cdiv(rows, tiles.m)
     out = x.new_empty(ensemble, rows, sizes[-1])
     pre: list[Tensor] = []

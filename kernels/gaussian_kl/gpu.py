@@ -4,10 +4,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..aot import AotCase, Const
+from ..aot import AotCase, Const, rows_of_block
+from ..checks import require_int32
 from ..library import implement
-
-BLOCK_B = 64
 
 
 @triton.jit
@@ -45,8 +44,10 @@ def gaussian_kl_score_kernel(
     change = logvar_g - logvar_p
     # expm1(c) - c loses all digits where the adversary starts, at c = 0: a series there
     square = change * change
-    near = square * (0.5 + change * (1.0 / 6 + change * (1.0 / 24 + change * (1.0 / 120))))
-    small = tl.abs(change) < 0.03
+    near = 1.0 / 720 + change * (1.0 / 5040 + change * (1.0 / 40320))
+    near = 1.0 / 6 + change * (1.0 / 24 + change * (1.0 / 120 + change * near))
+    near = square * (0.5 + change * near)
+    small = tl.abs(change) < 0.3
     excess = tl.where(small, near, tl.exp(change) - 1.0 - change)
     growth = tl.where(small, near + change, tl.exp(change) - 1.0)  # expm1(c)
     precision_p, precision_g = tl.exp(-logvar_p), tl.exp(-logvar_g)
@@ -73,7 +74,9 @@ def gaussian_kl_score(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss [], and of it d_mean_g, d_logvar_g [E, B, D])."""
     ensemble, rows, size = mean_g.shape
-    blocks = triton.cdiv(rows, BLOCK_B)
+    require_int32("mean_g", mean_g.numel())
+    block = rows_of_block(size)
+    blocks = triton.cdiv(rows, block)
     d_mean, d_logvar = mean_g.new_empty(mean_g.shape), mean_g.new_empty(mean_g.shape)
     parts = mean_g.new_empty(ensemble, blocks)
     tensors = (mean_g, logvar_g, mean_p, logvar_p, sample, advantage, eta)
@@ -84,19 +87,31 @@ def gaussian_kl_score(
         parts,
         rows,
         size,
-        BLOCK_B,
+        block,
         triton.next_power_of_2(size),
     )
     return parts.sum(), d_mean, d_logvar
 
 
 def aot_cases() -> list[AotCase]:
-    """Hopper's twelve predicted numbers."""
+    """Hopper's twelve predicted numbers, and Humanoid's 46."""
     inputs = ("mean_g", "logvar_g", "mean_p", "logvar_p", "sample", "advantage", "eta")
     names = (*inputs, "d_mean", "d_logvar", "parts")
-    sizes = {"D": Const(12), "BLOCK_B": Const(BLOCK_B), "BLOCK_D": Const(16)}
-    arguments = {**{f"{n}_ptr": "*fp32" for n in names}, "rows": "i32", **sizes}
-    return [AotCase("gaussian_kl_score", gaussian_kl_score_kernel, arguments, 4)]
+    return [
+        AotCase(
+            f"gaussian_kl_score, {size} numbers",
+            gaussian_kl_score_kernel,
+            {
+                **{f"{n}_ptr": "*fp32" for n in names},
+                "rows": "i32",
+                "D": Const(size),
+                "BLOCK_B": Const(rows_of_block(size)),
+                "BLOCK_D": Const(triton.next_power_of_2(size)),
+            },
+            4,
+        )
+        for size in (12, 46)
+    ]
 
 
 implement("triton", "gaussian_kl_score", gaussian_kl_score)

@@ -4,10 +4,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..aot import AotCase, Const
+from ..aot import AotCase, Const, rows_of_block
+from ..checks import require_int32
 from ..library import implement
-
-BLOCK_B = 64
 
 
 @triton.jit
@@ -66,7 +65,9 @@ def gaussian_nll(
     """(loss [E], and of it d_head [E, B, 2 D], d_min [E, D], d_max [E, D])."""
     ensemble, rows, size = target.shape
     head, target = head.contiguous(), target.contiguous()
-    blocks = triton.cdiv(rows, BLOCK_B)
+    require_int32("head", head.numel())
+    block = rows_of_block(size)
+    blocks = triton.cdiv(rows, block)
     d_head = head.new_empty(head.shape)
     parts = head.new_empty(ensemble, blocks, 3, size)
     gaussian_nll_kernel[(blocks, ensemble)](
@@ -78,7 +79,7 @@ def gaussian_nll(
         parts,
         rows,
         size,
-        BLOCK_B,
+        block,
         triton.next_power_of_2(size),
     )
     total = parts.sum(1)  # [E, 3, D], in a fixed order
@@ -86,11 +87,23 @@ def gaussian_nll(
 
 
 def aot_cases() -> list[AotCase]:
-    """Hopper's twelve predicted numbers."""
+    """Hopper's twelve predicted numbers, and Humanoid's 46."""
     names = ("head_ptr", "target_ptr", "min_ptr", "max_ptr", "d_head_ptr", "parts_ptr")
-    sizes = {"D": Const(12), "BLOCK_B": Const(BLOCK_B), "BLOCK_D": Const(16)}
-    arguments = {**dict.fromkeys(names, "*fp32"), "rows": "i32", **sizes}
-    return [AotCase("gaussian_nll", gaussian_nll_kernel, arguments, 4)]
+    return [
+        AotCase(
+            f"gaussian_nll, {size} numbers",
+            gaussian_nll_kernel,
+            {
+                **dict.fromkeys(names, "*fp32"),
+                "rows": "i32",
+                "D": Const(size),
+                "BLOCK_B": Const(rows_of_block(size)),
+                "BLOCK_D": Const(triton.next_power_of_2(size)),
+            },
+            4,
+        )
+        for size in (12, 46)
+    ]
 
 
 implement("triton", "gaussian_nll", gaussian_nll)

@@ -5,10 +5,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..aot import AotCase, Const
+from ..aot import AotCase, Const, rows_of_block
+from ..checks import require_int32
 from ..library import implement
-
-BLOCK_B = 32
 
 
 @triton.jit
@@ -74,16 +73,18 @@ def sample_transition(
     count, size = obs.shape
     actions = action.shape[1]
     rows = obs.new_empty(count, 2 * size + actions + 2)
+    require_int32("rows", rows.numel())
     finite = obs.new_empty(count, dtype=torch.bool)
     tensors = (obs, action, mean, logvar, noise, obs_low, obs_high)
-    sample_transition_kernel[(triton.cdiv(count, BLOCK_B),)](
+    block = rows_of_block(size + 1)
+    sample_transition_kernel[(triton.cdiv(count, block),)](
         *(t.contiguous() for t in tensors),
         rows,
         finite,
         count,
         size,
         actions,
-        BLOCK_B,
+        block,
         triton.next_power_of_2(size + 1),
         triton.next_power_of_2(actions),
     )
@@ -91,16 +92,26 @@ def sample_transition(
 
 
 def aot_cases() -> list[AotCase]:
-    """Hopper's sizes."""
+    """Hopper's sizes and Humanoid's."""
     names = ("obs", "action", "mean", "logvar", "noise", "low", "high", "rows")
-    sizes = {"S": 11, "A": 3, "BLOCK_B": BLOCK_B, "BLOCK_D": 16, "BLOCK_A": 4}
-    arguments = {
-        **{f"{n}_ptr": "*fp32" for n in names},
-        "finite_ptr": "*i1",
-        "rows": "i32",
-        **{n: Const(v) for n, v in sizes.items()},
-    }
-    return [AotCase("sample_transition", sample_transition_kernel, arguments, 4)]
+    return [
+        AotCase(
+            f"sample_transition, states of {states}",
+            sample_transition_kernel,
+            {
+                **{f"{n}_ptr": "*fp32" for n in names},
+                "finite_ptr": "*i1",
+                "rows": "i32",
+                "S": Const(states),
+                "A": Const(actions),
+                "BLOCK_B": Const(rows_of_block(states + 1)),
+                "BLOCK_D": Const(triton.next_power_of_2(states + 1)),
+                "BLOCK_A": Const(triton.next_power_of_2(actions)),
+            },
+            4,
+        )
+        for states, actions in ((11, 3), (45, 17))
+    ]
 
 
 implement("triton", "sample_transition", sample_transition)

@@ -4,10 +4,18 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..aot import AotCase, Const
+from ..aot import AotCase, Const, rows_of_block
+from ..checks import require_int32
 from ..library import implement
 
-BLOCK_B = 64
+
+@triton.jit
+def _tanh(u, decay):
+    """decay = exp(-2 |u|). Near 0 by its series, where 1 - decay has lost its digits."""
+    square = u * u
+    near = u * (1.0 - square * (1.0 / 3 - square * (2.0 / 15 - square * (17.0 / 315))))
+    far = tl.where(u < 0, -1.0, 1.0) * (1.0 - decay) / (1.0 + decay)
+    return tl.where(square < 0.01, near, far)
 
 
 @triton.jit
@@ -39,7 +47,7 @@ def squashed_gaussian_fwd_kernel(
     noise = tl.load(noise_ptr + offs, mask=mask, other=0.0)
     u = mean + tl.exp(log_std) * noise
     decay = tl.exp(-2.0 * tl.abs(u))
-    tanh = tl.where(u < 0, -1.0, 1.0) * (1.0 - decay) / (1.0 + decay)
+    tanh = _tanh(u, decay)
     softplus = tl.maximum(-2.0 * u, 0.0) + tl.log(1.0 + decay)  # of -2 u
     log_slope = 2.0 * (0.6931471805599453 - u - softplus)  # log(1 - tanh(u)^2)
     log_normal = -0.5 * noise * noise - log_std - 0.9189385332046727
@@ -74,7 +82,7 @@ def squashed_gaussian_bwd_kernel(
     spread = tl.exp(log_std) * tl.load(noise_ptr + offs, mask=mask, other=0.0)
     u = mean + spread
     decay = tl.exp(-2.0 * tl.abs(u))
-    tanh = tl.where(u < 0, -1.0, 1.0) * (1.0 - decay) / (1.0 + decay)
+    tanh = _tanh(u, decay)
     slope = 4.0 * decay / ((1.0 + decay) * (1.0 + decay))  # d tanh(u) / du, exact for large |u|
     d_action = tl.load(d_action_ptr + offs, mask=mask, other=0.0)
     d_log_prob = tl.load(d_log_prob_ptr + offs_b, mask=mask_b, other=0.0)[:, None]
@@ -92,7 +100,9 @@ def squashed_gaussian_fwd(
     head, noise = head.contiguous(), noise.contiguous()
     action, log_prob = noise.new_empty(noise.shape), noise.new_empty(noise.shape[:-1])
     size, rows = noise.shape[-1], log_prob.numel()
-    squashed_gaussian_fwd_kernel[(triton.cdiv(rows, BLOCK_B),)](
+    require_int32("head", head.numel())
+    block = rows_of_block(size)
+    squashed_gaussian_fwd_kernel[(triton.cdiv(rows, block),)](
         head,
         noise,
         action,
@@ -101,7 +111,7 @@ def squashed_gaussian_fwd(
         log_std_min,
         log_std_max,
         size,
-        BLOCK_B,
+        block,
         triton.next_power_of_2(size),
     )
     return action, log_prob
@@ -119,7 +129,8 @@ def squashed_gaussian_bwd(
     head, noise = head.contiguous(), noise.contiguous()
     d_head = head.new_empty(head.shape)
     size, rows = noise.shape[-1], d_log_prob.numel()
-    squashed_gaussian_bwd_kernel[(triton.cdiv(rows, BLOCK_B),)](
+    block = rows_of_block(size)
+    squashed_gaussian_bwd_kernel[(triton.cdiv(rows, block),)](
         d_action.contiguous(),
         d_log_prob.contiguous(),
         head,
@@ -129,40 +140,36 @@ def squashed_gaussian_bwd(
         log_std_min,
         log_std_max,
         size,
-        BLOCK_B,
+        block,
         triton.next_power_of_2(size),
     )
     return d_head
 
 
 def aot_cases() -> list[AotCase]:
-    """Hopper's three actions."""
-    sizes = {"A": Const(3), "BLOCK_B": Const(BLOCK_B), "BLOCK_A": Const(4)}
-    bounds = {"rows": "i32", "log_std_min": "fp32", "log_std_max": "fp32"}
+    """Hopper's three actions, and Humanoid's 17."""
+    forward = ("head_ptr", "noise_ptr", "action_ptr", "log_prob_ptr")
+    backward = ("d_action_ptr", "d_log_prob_ptr", "head_ptr", "noise_ptr", "d_head_ptr")
     return [
         AotCase(
-            "squashed_gaussian_fwd",
-            squashed_gaussian_fwd_kernel,
+            f"squashed_gaussian_{name}, {size} actions",
+            kernel,
             {
-                **dict.fromkeys(("head_ptr", "noise_ptr", "action_ptr", "log_prob_ptr"), "*fp32"),
-                **bounds,
-                **sizes,
+                **dict.fromkeys(pointers, "*fp32"),
+                "rows": "i32",
+                "log_std_min": "fp32",
+                "log_std_max": "fp32",
+                "A": Const(size),
+                "BLOCK_B": Const(rows_of_block(size)),
+                "BLOCK_A": Const(triton.next_power_of_2(size)),
             },
             4,
-        ),
-        AotCase(
-            "squashed_gaussian_bwd",
-            squashed_gaussian_bwd_kernel,
-            {
-                **dict.fromkeys(
-                    ("d_action_ptr", "d_log_prob_ptr", "head_ptr", "noise_ptr", "d_head_ptr"),
-                    "*fp32",
-                ),
-                **bounds,
-                **sizes,
-            },
-            4,
-        ),
+        )
+        for size in (3, 17)
+        for name, kernel, pointers in (
+            ("fwd", squashed_gaussian_fwd_kernel, forward),
+            ("bwd", squashed_gaussian_bwd_kernel, backward),
+        )
     ]
 
 

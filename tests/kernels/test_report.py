@@ -34,7 +34,7 @@ def test_every_kernel_compiles_for_every_architecture_and_nothing_is_wrong():
     ("change", "words"),
     [
         ({"shared": 300_000}, "at most 232448 exist"),
-        ({"shared": 120_000}, "don't fit the 101376 of sm_86"),
+        ({"shared": 120_000}, "don't fit sm_86's and sm_89's 101376"),
         ({"stack": 16}, "a stack of 16 bytes"),
         ({"instructions": CLEAN.instructions + Counter({"LDL.LU": 2})}, "2 accesses to local"),
         ({"instructions": Counter({"LDGSTS.E.BYPASS.128": 30})}, "no HMMA"),

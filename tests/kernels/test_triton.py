@@ -166,7 +166,16 @@ def test_squashed_gaussian_where_tanh_saturates():
     )
 
 
-@pytest.mark.parametrize(("members", "rows", "size"), [(1, 1, 1), (7, 63, 12), (2, 500, 17)])
+@pytest.mark.parametrize("size", [1e-6, 1e-3, 0.09, 0.11, 1.0])
+def test_small_actions_keep_their_digits(size):
+    head = torch.tensor([[size, -size, 0.0, 0.0]]).double()
+    _compare(
+        lambda head, noise: kernels.squashed_gaussian(head, noise, -20.0, 2.0)[0] / size,
+        [head, torch.zeros(1, 2).double()],
+    )
+
+
+@pytest.mark.parametrize(("members", "rows", "size"), [(1, 1, 1), (7, 63, 12), (2, 500, 46)])
 def test_gaussian_nll(members, rows, size):
     bounds = [torch.full((size,), v).double() for v in (-2.0, 0.5)]
     _compare(
@@ -188,6 +197,18 @@ def test_gaussian_kl_score(members, rows, size, change):
         kernels.gaussian_kl_score,
         [mean_g, logvar_g, mean_p, logvar_p, draw(*shape, seed=7), advantage, eta],
         learning=(0, 1),
+    )
+
+
+@pytest.mark.parametrize("change", [1e-6, 1e-3, 0.05, 0.29, 0.31, 1.0])
+def test_kl_of_a_small_change_keeps_its_digits(change):
+    """Without the value term: expm1(c) - c, and its gradient, are what is left."""
+    zero = torch.zeros(1, 3, 4).double()
+    logvar_g = torch.full_like(zero, change).float().double() * torch.tensor([1, -1, 1, -1])
+    _compare(
+        kernels.gaussian_kl_score,
+        [zero, logvar_g, zero, zero, zero, torch.zeros(1, 3).double(), torch.zeros(()).double()],
+        learning=(1,),
     )
 
 
@@ -297,6 +318,10 @@ def test_operators_are_registered_soundly():
         bounds = (-torch.ones(3), torch.ones(3))
         torch.library.opcheck(
             ops.triton_sample_transition, (draw(5, 3).float(), noise, *d, *bounds)
+        )
+        adam = [[draw(3, seed=i).float().abs()] for i in range(4)]
+        torch.library.opcheck(
+            ops.triton_adam_, (*adam, [torch.ones(())], [0.1], 1e-3, 0.9, 0.999, 1e-8)
         )
 
 
