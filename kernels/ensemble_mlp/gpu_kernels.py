@@ -3,8 +3,7 @@
 Forward: one program takes one member and a block of rows through every layer. The rows' hidden
 activations go from layer to layer through memory that only this program touches, so they stay in
 the L2; in training they are what the backward needs anyway. Weights stream from the L2 through
-shared memory. Tiles are narrower than a layer, so a width of 200 computes 256 columns at most, and
-no width is too large.
+shared memory. Layers are cut into tiles, so no width is too large.
 
 Backward: the same walk from the last layer to the first leaves each layer's dz = d loss / d
 pre-activation; then one launch has a program for each tile of each layer's d_weight = h^T dz, with
