@@ -46,7 +46,8 @@ def run(config: Config) -> int:
     try:
         machine = choose_backend(config.run.kernels, device, config.run.precision)
     except ValueError as error:
-        raise ConfigError(f"--kernels {config.run.kernels}: {error}") from error
+        reason = str(error).removeprefix("kernels: ")
+        raise ConfigError(f"--kernels {config.run.kernels}: {reason}") from error
     agent = build(config, task, device)
     with ExitStack() as cleanup:
         cleanup.callback(agent.envs.close)
