@@ -24,7 +24,8 @@ def accelerate(agent: Agent, config: Config, device: torch.device) -> tuple[Step
     """
     if device.type == "cpu":
         return make_steps(agent, config), (
-            "compile: nothing but the kernels; torch.compile gains too little on a CPU (bench/RESULTS.md)"
+            "compile: nothing but the kernels, torch.compile gains too little on a CPU "
+            "(bench/RESULTS.md)"
         )
     compile_losses(agent)
     return capture(agent, config, CudaGraphs()), (

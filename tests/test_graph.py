@@ -207,6 +207,36 @@ def test_a_restored_agent_drops_its_graphs(small):
     agent.envs.close()
 
 
+def _replace_rows(agent):
+    agent.real.rows = agent.real.rows.clone()
+
+
+def _replace_moments(agent):
+    for state in agent.sac.optimizers["critic"].state.values():
+        state["exp_avg"] = state["exp_avg"].clone()
+
+
+def _replace_table(agent):
+    agent.world_model.table = tuple(column.clone() for column in agent.world_model.table)
+
+
+@pytest.mark.parametrize("replace", [_replace_rows, _replace_moments, _replace_table])
+def test_whatever_is_replaced_is_noticed(small, replace):
+    agent = build(small, PENDULUM, torch.device("cpu"))
+    for buffer in (agent.real, agent.imagined):
+        buffer.add_(torch.rand(60, buffer.width))
+    agent.world_model.table = tuple(torch.rand(60, n) for n in (5, 5))
+    steps = capture(agent, small, RecordedGraphs())
+    for _ in range(WARM_UP_CALLS + 1):
+        steps.update(1)
+    assert steps.update.captures == 1
+    replace(agent)
+    for _ in range(2):
+        steps.update(1)
+    assert steps.update.captures == 2
+    agent.envs.close()
+
+
 def test_a_gpu_gets_compiled_losses_and_graphs(small, monkeypatch):
     """No GPU here, so its branch is taken by hand, with a compiler that any machine has."""
     compiled = []
