@@ -44,26 +44,14 @@ def _compare(compare, function: Callable[[], object], calls: int, rounds: int = 
 def bench_native_world_model_step(agent, compare):
     model = agent.world_model
     batch = (torch.randn(E, B, S + A), torch.randn(E, B, S + 1))
-    parameters = list(model.parameters())
-
-    def step() -> None:
-        loss = model.loss(*batch)
-        model.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
-
-    _compare(compare, step, 10)
+    _compare(compare, lambda: model.optimizer.minimize(model.loss(*batch)), 10)
 
 
 def bench_native_adversary_step(agent, compare):
     adversary = agent.adversary
     shapes = ((E, B, S), (E, B, A), (E, B, S + 1), (E, B, A))
     batch = (agent.game, *(torch.randn(*shape) for shape in shapes))
-    parameters = list(adversary.net.parameters())
-
-    def step() -> None:
-        loss = adversary.loss(*batch)
-        adversary.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
-
-    _compare(compare, step, 5)
+    _compare(compare, lambda: adversary.optimizer.minimize(adversary.loss(*batch)), 5)
 
 
 def bench_native_sac_update(agent, compare):

@@ -161,10 +161,8 @@ class Adversary(nn.Module):
         self, batches: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator
     ) -> None:
         """A gradient step for each batch. batches [T, E, B]: rows of the real buffer."""
-        parameters = list(self.net.parameters())
         for batch in batches:
-            loss = self.loss(game, *self._draw(batch, real, game, generator))
-            self.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
+            self.optimizer.minimize(self.loss(game, *self._draw(batch, real, game, generator)))
 
     def _draw(
         self, rows: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator

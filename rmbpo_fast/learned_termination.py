@@ -47,7 +47,5 @@ class LearnedTermination(torch.nn.Module):
         for _ in range(self.fit_steps):
             batch = real.sample(self.batch_size, generator)
             loss = F.binary_cross_entropy_with_logits(self.logits(batch.next_obs), batch.terminated)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
+            self.optimizer.minimize(loss)
         return {"termination/bce_nats": loss.detach()}

@@ -155,13 +155,11 @@ class SAC(nn.Module):
             Detached scalars: losses, mean Q, entropy (nats), temperature.
         """
         q_loss, q_mean, gradients = self.critic_gradients(batch, critic_noise)
-        self.optimizers["critic"].apply(self.critic_params, gradients)
+        self.optimizers["critic"].apply(gradients)
         pi_loss, log_prob, gradients = self.actor_gradients(batch.obs, actor_noise)
-        self.optimizers["actor"].apply(self.actor_params, gradients)
+        self.optimizers["actor"].apply(gradients)
         alpha_loss = temperature_loss(self.log_temperature, log_prob, self.target_entropy)
-        temperature = [self.log_temperature]
-        gradients = torch.autograd.grad(alpha_loss, temperature)
-        self.optimizers["temperature"].apply(temperature, gradients)
+        self.optimizers["temperature"].minimize(alpha_loss)
         with torch.no_grad():
             torch._foreach_lerp_(self.target_params, self.critic_params, self.config.tau)
         return {

@@ -95,9 +95,7 @@ class WorldModel(nn.Module):
 
     def _train_step(self, batch: Tensor) -> None:
         inputs, targets = self.table
-        loss = self.loss(inputs[batch], targets[batch])
-        parameters = list(self.parameters())
-        self.optimizer.apply(parameters, torch.autograd.grad(loss, parameters))
+        self.optimizer.minimize(self.loss(inputs[batch], targets[batch]))
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""

@@ -45,7 +45,7 @@ def test_the_actors_step_leaves_the_critics_alone(generator):
     agent = sac(generator)
     before = [p.detach().clone() for p in agent.critic_params]
     _, _, gradients = agent.actor_gradients(torch.randn(8, 1), torch.randn(8, 1))
-    agent.optimizers["actor"].apply(agent.actor_params, gradients)
+    agent.optimizers["actor"].apply(gradients)
     assert all(p.grad is None for p in agent.critic_params)
     assert all(torch.equal(p, old) for p, old in zip(agent.critic_params, before, strict=True))
 

@@ -10,7 +10,6 @@ from rmbpo_fast.config import SACConfig
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.kernels.testing import assert_near_truth, draw, make_network
-from rmbpo_fast.optim import Adam
 from rmbpo_fast.replay import ReplayBuffer
 from rmbpo_fast.sac import SAC
 from rmbpo_fast.types import Transition
@@ -302,20 +301,6 @@ def test_adam_refuses_float64_and_writes_nothing():
         kernels.adam_(*double, step, [0.0], 1e-2, 0.9, 0.999, 1e-8)
     assert all((t[0] == 1).all() for t in double)
     assert step[0] == 0
-
-
-def test_the_optimiser_goes_on_where_another_backend_stopped():
-    runs = []
-    for names in (("reference",) * 4, ("reference", "native") * 2):
-        params = [draw(40, seed=i).float().requires_grad_() for i in range(3)]
-        optimizer = Adam(params, 0.01, torch.device("cpu"))
-        for step, name in enumerate(names):
-            with using(name):
-                optimizer.apply(params[:2], [draw(40, seed=step + i).float() for i in range(2)])
-        assert torch.equal(params[2], draw(40, seed=2).float())
-        runs.append(params)
-    for found, expected in zip(*runs, strict=True):
-        torch.testing.assert_close(found, expected)
 
 
 def test_other_dtypes_precisions_and_levels_are_refused():
