@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from no_host import NoHost
 
 from rmbpo_fast import agent as agents
 from rmbpo_fast import loop
@@ -15,22 +15,6 @@ from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.tasks import find_task
 
 PENDULUM = find_task("inverted_pendulum")
-
-
-class NoHost(TorchDispatchMode):
-    """Fails on whatever a capture would fail on, or would silently leave behind on the host."""
-
-    forbidden = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "unique", "item")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name, kwargs = func.__name__.split(".")[0], kwargs or {}
-        assert name not in self.forbidden, f"{name} waits for the device"
-        device = kwargs.get("device")
-        if name == "_to_copy" and device is not None:
-            assert torch.device(device) == args[0].device, f"copy {args[0].device} -> {device}"
-        if name in ("copy_", "_copy_from"):
-            assert args[0].device == args[1].device, f"copy {args[1].device} -> {args[0].device}"
-        return func(*args, **kwargs)
 
 
 @pytest.fixture

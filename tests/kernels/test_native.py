@@ -1,9 +1,11 @@
 """Every native kernel against its reference in float64, at each instruction set of the machine."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
+from parity import check_full_graph, check_operators, compare
 
 from rmbpo_fast import kernels
 from rmbpo_fast.config import SACConfig
@@ -29,37 +31,7 @@ def _level_and_threads(request):
     native.use_level(LEVELS[0])
 
 
-def _compare(function, tensors, learning=()):
-    """function(*tensors) on the reference in float64 and on native in float32.
-
-    Args:
-        tensors: float64 inputs, or lists of them.
-        learning: positions of those whose gradients are compared.
-    """
-    results = []
-    for name, dtype in (("reference", torch.float64), ("native", torch.float32)):
-
-        def move(t, place, dtype=dtype):
-            if isinstance(t, list):
-                return [move(s, place) for s in t]
-            moved = t.to(dtype) if t.is_floating_point() else t
-            return moved.clone().requires_grad_(place in learning)
-
-        inputs = [move(t, i) for i, t in enumerate(tensors)]
-        with using(name):
-            outputs = function(*inputs)
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            leaves = []
-            for place in learning:
-                leaves += inputs[place] if isinstance(inputs[place], list) else [inputs[place]]
-            loss = sum((o * draw(*o.shape, seed=9).to(o)).sum() for o in outputs)
-            gradients = torch.autograd.grad(loss, leaves) if leaves else ()
-        results.append([*outputs, *gradients])
-    for i, (truth, found) in enumerate(zip(*results, strict=True)):
-        if truth.dtype == torch.bool:
-            assert (found == truth).all()
-        else:
-            assert_near_truth(found, truth, "fp32", f"result {i}")
+_compare = partial(compare, "native")
 
 
 def _off_kinks(x, weights, biases):
@@ -344,58 +316,11 @@ def test_results_do_not_depend_on_threads():
 
 
 def test_operators_are_registered_soundly():
-    """opcheck: schema, fake shapes and strides against the real ones."""
-    weights, biases = ([t.float() for t in ts] for ts in make_network(2, (3, 8, 2)))
-    x = draw(2, 5, 3).float()
-    with using("native"):
-        ops = torch.ops.rmbpo_fast
-        for save in (True, False):
-            torch.library.opcheck(
-                ops.native_ensemble_mlp_fwd, (x, weights, biases, None, "swish", "fp32", save)
-            )
-        outputs, pre = ops.native_ensemble_mlp_fwd(x, weights, biases, None, "swish", "fp32", True)
-        d_out = draw(2, 5, 2).float()
-        for need in ((True, False), (False, True)):
-            torch.library.opcheck(
-                ops.native_ensemble_mlp_bwd,
-                (d_out, x, weights, outputs, pre, "swish", "fp32", *need),
-            )
-        head, noise = draw(5, 4).float(), draw(5, 2).float()
-        torch.library.opcheck(ops.native_squashed_gaussian_fwd, (head, noise, -20.0, 2.0))
-        torch.library.opcheck(
-            ops.native_squashed_gaussian_bwd, (noise, noise[:, 0], head, noise, -20.0, 2.0)
-        )
-        nll = (draw(2, 5, 4).float(), draw(2, 5, 2).float(), torch.zeros(2), torch.ones(2))
-        torch.library.opcheck(ops.native_gaussian_nll, nll)
-        g = [draw(2, 5, 3, seed=i).float() for i in range(5)]
-        torch.library.opcheck(
-            ops.native_gaussian_kl_score, (*g, draw(2, 5).float(), torch.tensor(0.5))
-        )
-        d = [draw(5, 4, seed=i).float() for i in range(3)]
-        bounds = (-torch.ones(3), torch.ones(3))
-        torch.library.opcheck(
-            ops.native_sample_transition, (draw(5, 3).float(), noise, *d, *bounds)
-        )
+    check_operators("native")
 
 
 def test_full_graph_compile():
-    weights, biases = ([t.float() for t in ts] for ts in make_network(2, (3, 8, 4)))
-    for t in (*weights, *biases):
-        t.requires_grad_()
-    x, noise = draw(2, 5, 3).float(), draw(2, 5, 2).float()
-
-    def loss(x, noise):
-        head = kernels.ensemble_mlp(x, weights, biases, "swish")
-        action, log_prob = kernels.squashed_gaussian(head, noise, -20.0, 2.0)
-        return action.square().sum() + log_prob.sum()
-
-    torch.compiler.reset()
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    with using("native"):
-        expected = torch.autograd.grad(loss(x, noise), weights)
-        found = torch.autograd.grad(compiled(x, noise), weights)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
+    check_full_graph("native")
 
 
 @pytest.mark.parametrize(("rows", "sizes"), [(1, (3, 1)), (63, (5, 2)), (256, (11, 3))])

@@ -3,8 +3,11 @@
 Without a GPU Triton's interpreter runs the kernels, which shows the numbers and not the speed.
 """
 
+from functools import partial
+
 import pytest
 import torch
+from parity import check_full_graph, check_operators, compare
 
 from rmbpo_fast import kernels
 from rmbpo_fast.kernels.backend import interpreting, using
@@ -15,40 +18,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
-def _compare(function, tensors, precision="fp32", learning=()):
-    """function(*tensors) on the reference in float64 and on triton in float32.
-
-    Args:
-        tensors: float64 inputs, or lists of them.
-        learning: positions of those whose gradients are compared.
-    """
-    results = []
-    for backend, dtype, device in (
-        ("reference", torch.float64, torch.device("cpu")),
-        ("triton", torch.float32, DEVICE),
-    ):
-
-        def move(t, place, dtype=dtype, device=device):
-            if isinstance(t, list):
-                return [move(s, place) for s in t]
-            moved = t.to(device, dtype if t.is_floating_point() else None)
-            return moved.clone().requires_grad_(place in learning)
-
-        inputs = [move(t, i) for i, t in enumerate(tensors)]
-        with using(backend, precision):
-            outputs = function(*inputs)
-            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            leaves = []
-            for place in learning:
-                leaves += inputs[place] if isinstance(inputs[place], list) else [inputs[place]]
-            loss = sum((o * draw(*o.shape, seed=9).to(o)).sum() for o in outputs)
-            gradients = torch.autograd.grad(loss, leaves) if leaves else ()
-        results.append([*outputs, *gradients])
-    for i, (truth, found) in enumerate(zip(*results, strict=True)):
-        if truth.dtype == torch.bool:
-            assert (found.cpu() == truth).all()
-        else:
-            assert_near_truth(found, truth, precision, f"result {i}")
+_compare = partial(compare, "triton", device=DEVICE)
 
 
 NETWORKS = [
@@ -287,58 +257,8 @@ def test_float64_is_refused():
 
 @pytest.mark.skipif(not interpreting(), reason="the CPU is refused only where it can't interpret")
 def test_operators_are_registered_soundly():
-    """opcheck: schema, fake shapes and strides against the real ones."""
-    weights, biases = ([t.float() for t in ts] for ts in make_network(2, (3, 8, 2)))
-    x = draw(2, 5, 3).float()
-    with using("triton"):
-        ops = torch.ops.rmbpo_fast
-        for save in (True, False):
-            torch.library.opcheck(
-                ops.triton_ensemble_mlp_fwd, (x, weights, biases, None, "swish", "fp32", save)
-            )
-        outputs, pre = ops.triton_ensemble_mlp_fwd(x, weights, biases, None, "swish", "fp32", True)
-        d_out = draw(2, 5, 2).float()
-        for need in ((True, False), (False, True)):
-            torch.library.opcheck(
-                ops.triton_ensemble_mlp_bwd,
-                (d_out, x, weights, outputs, pre, "swish", "fp32", *need),
-            )
-        head, noise = draw(5, 4).float(), draw(5, 2).float()
-        torch.library.opcheck(ops.triton_squashed_gaussian_fwd, (head, noise, -20.0, 2.0))
-        torch.library.opcheck(
-            ops.triton_squashed_gaussian_bwd, (noise, noise[:, 0], head, noise, -20.0, 2.0)
-        )
-        nll = (draw(2, 5, 4).float(), draw(2, 5, 2).float(), torch.zeros(2), torch.ones(2))
-        torch.library.opcheck(ops.triton_gaussian_nll, nll)
-        g = [draw(2, 5, 3, seed=i).float() for i in range(5)]
-        torch.library.opcheck(
-            ops.triton_gaussian_kl_score, (*g, draw(2, 5).float(), torch.tensor(0.5))
-        )
-        d = [draw(5, 4, seed=i).float() for i in range(3)]
-        bounds = (-torch.ones(3), torch.ones(3))
-        torch.library.opcheck(
-            ops.triton_sample_transition, (draw(5, 3).float(), noise, *d, *bounds)
-        )
-        adam = [[draw(3, seed=i).float().abs()] for i in range(4)]
-        torch.library.opcheck(
-            ops.triton_adam_, (*adam, [torch.ones(())], [0.1], 1e-3, 0.9, 0.999, 1e-8)
-        )
+    check_operators("triton")
 
 
 def test_full_graph_compile():
-    weights, biases = ([t.float().to(DEVICE) for t in ts] for ts in make_network(2, (3, 8, 4)))
-    for t in (*weights, *biases):
-        t.requires_grad_()
-    x, noise = draw(2, 5, 3).float().to(DEVICE), draw(2, 5, 2).float().to(DEVICE)
-
-    def loss(x, noise):
-        head = kernels.ensemble_mlp(x, weights, biases, "swish")
-        action, log_prob = kernels.squashed_gaussian(head, noise, -20.0, 2.0)
-        return action.square().sum() + log_prob.sum()
-
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    with using("triton"):
-        expected = torch.autograd.grad(loss(x, noise), weights)
-        found = torch.autograd.grad(compiled(x, noise), weights)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
+    check_full_graph("triton", DEVICE)
