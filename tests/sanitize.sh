@@ -2,7 +2,8 @@
 # Builds the native library with AddressSanitizer and UndefinedBehaviorSanitizer into a folder of its
 # own, and runs the native kernels' tests on it. Run from the checkout: sh tests/sanitize.sh
 set -e
-build=${SANITIZE_BUILD:-/tmp/rmbpo_fast-sanitized}
+build=${SANITIZE_BUILD:-build/sanitized}
+mkdir -p "$build"
 version=$(python -c "import rmbpo_fast; print(rmbpo_fast.__version__)")
 cmake -S . -B "$build" -DRMBPO_FAST_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo \
   -DSKBUILD_PROJECT_VERSION="$version" \
