@@ -3,26 +3,38 @@
 One folder is one operation: `reference.py` is the readable truth, `op.py` the public function.
 """
 
-from .adam.op import adam_
+from .adam.op import AdamState, adam_
+from .adversary_step.op import Critic, Draw, Nominal, adversary_draw, adversary_step_
 from .ensemble_mlp.op import ensemble_mlp
 from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
 from .gaussian_nll.op import bound_logvar, gaussian_nll
-from .sac_gradients.op import CriticBatch, Layers, sac_actor_gradients, sac_critic_gradients
+from .layers import Layers
+from .nominal_step.op import nominal_step_
+from .sac_step.op import SacBatch, SacNetworks, SacOptimizers, SacSettings, sac_step_
 from .sample_transition.op import sample_transition
 from .squashed_gaussian.op import squashed_gaussian
 
 __all__ = [
-    "CriticBatch",
+    "AdamState",
+    "Critic",
+    "Draw",
     "Layers",
+    "Nominal",
+    "SacBatch",
+    "SacNetworks",
+    "SacOptimizers",
+    "SacSettings",
     "adam_",
+    "adversary_draw",
+    "adversary_step_",
     "bound_logvar",
     "ensemble_mlp",
     "gaussian_kl",
     "gaussian_kl_score",
     "gaussian_log_prob",
     "gaussian_nll",
-    "sac_actor_gradients",
-    "sac_critic_gradients",
+    "nominal_step_",
+    "sac_step_",
     "sample_transition",
     "squashed_gaussian",
 ]

@@ -1,10 +1,15 @@
 """Tensors as the native library takes them: addresses of float32 numbers on the CPU."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from .backend import native
+from .layers import Layers
+
+if TYPE_CHECKING:
+    from .adam.op import AdamState
 
 
 def address(tensor: Tensor) -> int:
@@ -19,10 +24,17 @@ def addresses(tensors: Sequence[Tensor]) -> list[int]:
     return [t.data_ptr() for t in tensors]
 
 
-def require_fp32(precision: str) -> None:
-    """Raises ValueError for products of another precision, which the library doesn't have."""
-    if precision != "fp32":
-        raise ValueError(f"native kernels: expected precision fp32, found {precision}")
+def network(layers: Layers) -> tuple[Any, ...]:
+    """Stacked networks: sizes of their layers, and addresses."""
+    return layers.sizes(), addresses(layers.weights), addresses(layers.biases)
 
 
-__all__ = ["address", "addresses", "native", "require_fp32"]
+def optimizer(state: "AdamState") -> tuple[Any, ...]:
+    """An optimiser: sizes and addresses of its tensors, and its settings."""
+    tensors = (state.params, state.exp_avgs, state.exp_avg_sqs, state.steps)
+    numbers = (state.lr, state.beta1, state.beta2, state.eps)
+    sizes = [p.numel() for p in state.params]
+    return sizes, *map(addresses, tensors), state.weight_decays, numbers
+
+
+__all__ = ["address", "addresses", "native", "network", "optimizer"]

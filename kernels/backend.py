@@ -64,8 +64,8 @@ def use(name: str, precision: str = "fp32") -> None:
     if name == "native":
         if native is None:
             raise ValueError("kernels: the native library isn't installed")
-        if precision != "fp32":
-            raise ValueError(f"kernels: native has precision fp32 only, found {precision!r}")
+        if precision == "tf32":
+            raise ValueError("kernels: native has precisions fp32 and bf16, found 'tf32'")
     if name in _BODIES:
         for op in OPS:
             importlib.import_module(f".{op}.{_BODIES[name]}", __package__)
@@ -97,7 +97,7 @@ def choose_backend(
     Args:
         requested: "auto" or a name in `BACKENDS`; a name is never replaced by another. auto takes
             triton on a GPU where Triton is installed, native on a CPU where the native library is
-            and the precision is fp32, and reference otherwise.
+            and the precision isn't tf32, and reference otherwise.
         device: where the tensors live.
         precision: see `Backend`.
     Returns:
@@ -111,7 +111,7 @@ def choose_backend(
         name = "reference"
         if device.type == "cuda" and find_spec("triton"):
             name = "triton"
-        elif device.type == "cpu" and native is not None and precision == "fp32":
+        elif device.type == "cpu" and native is not None and precision != "tf32":
             name = "native"
     if name == "native" and device.type != "cpu":
         raise ValueError(f"kernels: native needs the CPU, and the device is {device}")

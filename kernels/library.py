@@ -14,17 +14,25 @@ COMPILED = ("native", "triton")
 _library = torch.library.Library("rmbpo_fast", "FRAGMENT")
 
 
-def define(name: str, schema: str, fake: Callable[..., Any]) -> None:
+def define(
+    name: str,
+    schema: str,
+    fake: Callable[..., Any],
+    native_fake: Callable[..., Any] | None = None,
+) -> None:
     """Declares an operator for every compiled backend.
 
     Args:
         name: of the operation, without backend.
         schema: "(Tensor x, ...) -> ...".
         fake: shapes of the results, for tracing.
+        native_fake: the same of the native backend, where it keeps its numbers in another way.
     """
-    for backend in COMPILED:
+    fakes = dict.fromkeys(COMPILED, fake)
+    fakes["native"] = native_fake or fake
+    for backend, shapes in fakes.items():
         _library.define(f"{backend}_{name}{schema}")
-        torch.library.register_fake(f"rmbpo_fast::{backend}_{name}", fake, lib=_library)
+        torch.library.register_fake(f"rmbpo_fast::{backend}_{name}", shapes, lib=_library)
 
 
 def implement(backend: str, name: str, function: Callable[..., Any]) -> None:

@@ -1,159 +1,28 @@
-// The native module: which instruction set runs, PyTorch's threads, and the operations by address.
+// The native module: the operations by address.
 //
 // One build runs on every x86-64 (or other) machine: each operation is compiled once per
-// instruction set, and the widest that the processor has is chosen when the module is imported.
-// Tensors come as addresses and sizes, so nothing depends on torch's C++ ABI; op.py checks them.
-#include <dlfcn.h>
+// instruction set (levels.h), and the widest that the processor has runs. Tensors come as addresses
+// and sizes, so nothing depends on torch's C++ ABI; op.py checks them.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
-#include <stdexcept>
 #include <string>
+#include <tuple>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <immintrin.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
-
-#include "native_ops.h"
+#include "levels.h"
 
 namespace nb = nanobind;
 
 namespace {
-
-// The widest instruction set that both the processor and the operating system allow.
-const char* cpu_isa() {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  // GCC 12 knows no name for AMX: CPUID leaf 7, sub-leaf 0, EDX bit 22 is AMX-BF16, bit 24 AMX-TILE.
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) {
-    constexpr unsigned amx_bf16 = 1u << 22, amx_tile = 1u << 24;
-    constexpr long arch_get_xcomp_supp = 0x1021;  // Linux >= 5.16
-    unsigned long allowed = 0;
-    const bool asked = syscall(SYS_arch_prctl, arch_get_xcomp_supp, &allowed) == 0;
-    constexpr unsigned long tile_data = 1ul << 18;
-    if ((edx & amx_bf16) && (edx & amx_tile) && asked && (allowed & tile_data)) return "amx-bf16";
-  }
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")) return "avx512";
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return "avx2";
-#endif
-  return "generic";
-}
-
-// The operations for one instruction set. A new one (AMX) is another `Level` in `usable_levels`,
-// whose entries may be another level's.
-struct Level {
-  const char* name;
-  void (*adam)(const rmbpo::Adam&);
-  void (*ensemble_mlp_fwd)(const rmbpo::MlpForward&);
-  void (*ensemble_mlp_bwd)(const rmbpo::MlpBackward&);
-  void (*gaussian_nll)(const rmbpo::GaussianNll&);
-  void (*gaussian_kl_score)(const rmbpo::GaussianKlScore&);
-  void (*sac_actor_gradients)(const rmbpo::SacActor&);
-  void (*sac_critic_gradients)(const rmbpo::SacCritic&);
-  void (*sample_transition)(const rmbpo::SampleTransition&);
-  void (*squashed_gaussian_fwd)(const rmbpo::SquashedGaussian&);
-  void (*squashed_gaussian_bwd)(const rmbpo::SquashedGaussian&);
-};
-
-#define RMBPO_LEVEL(isa)                                                                         \
-  Level {                                                                                        \
-    #isa, rmbpo::isa::adam, rmbpo::isa::ensemble_mlp_fwd, rmbpo::isa::ensemble_mlp_bwd,          \
-        rmbpo::isa::gaussian_nll, rmbpo::isa::gaussian_kl_score,                                 \
-        rmbpo::isa::sac_actor_gradients, rmbpo::isa::sac_critic_gradients,                       \
-        rmbpo::isa::sample_transition,                                                           \
-        rmbpo::isa::squashed_gaussian_fwd, rmbpo::isa::squashed_gaussian_bwd                     \
-  }
-
-// Those that this processor can run, widest first.
-std::vector<Level> usable_levels() {
-  std::vector<Level> levels;
-#if defined(__x86_64__)
-  const std::string widest = cpu_isa();
-  if (widest == "avx512" || widest == "amx-bf16") levels.push_back(RMBPO_LEVEL(avx512));
-  if (widest != "generic") levels.push_back(RMBPO_LEVEL(avx2));
-#endif
-  levels.push_back(RMBPO_LEVEL(generic));
-  return levels;
-}
-
-const std::vector<Level> levels = usable_levels();
-const Level* level = &levels.front();
-
-std::vector<std::string> level_names() {
-  std::vector<std::string> names;
-  for (const Level& one : levels) names.push_back(one.name);
-  return names;
-}
-
-void use_level(const std::string& name) {
-  for (const Level& one : levels)
-    if (name == one.name) {
-      level = &one;
-      return;
-    }
-  std::string usable;
-  for (const Level& one : levels) usable += std::string(usable.empty() ? "" : ", ") + one.name;
-  throw nb::value_error(("level: expected one of " + usable + ", found " + name).c_str());
-}
-
-// PyTorch's own OpenMP runtime, found among the libraries that it loaded: a second pool on the same
-// cores would fight with it. GOMP_parallel is what GCC compiles `#pragma omp parallel` to; other
-// runtimes (LLVM's) have it too.
-struct OpenMP {
-  void (*parallel)(void (*)(void*), void*, unsigned, unsigned);
-  int (*thread_num)();
-  int (*num_threads)();
-};
-
-OpenMP find_openmp() {
-  OpenMP found{};
-  found.parallel = reinterpret_cast<decltype(found.parallel)>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  found.thread_num =
-      reinterpret_cast<decltype(found.thread_num)>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
-  found.num_threads =
-      reinterpret_cast<decltype(found.num_threads)>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
-  if (!found.parallel || !found.thread_num || !found.num_threads)
-    throw std::runtime_error("found no OpenMP runtime (GOMP_parallel): import torch first");
-  return found;
-}
-
-// Takes numbers below 1e-38 as zero while it lives: each one costs a processor 100 cycles and more,
-// and the means of a dead unit's gradients end there (0.9 times the smallest is the smallest).
-class NoDenormals {
-#if defined(__x86_64__)
- public:
-  NoDenormals() : before_(_mm_getcsr()) {
-    constexpr unsigned flush_to_zero = 1u << 15, denormals_are_zeros = 1u << 6;
-    _mm_setcsr(before_ | flush_to_zero | denormals_are_zeros);
-  }
-  ~NoDenormals() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#endif
-};
-
-struct Region {
-  void (*task)(void*, int, int);
-  void* context;
-  const OpenMP* openmp;
-
-  void run(int thread, int threads) const {
-    const NoDenormals no_denormals;
-    task(context, thread, threads);
-  }
-};
 
 template <typename T>
 T at(std::uintptr_t address) {
@@ -171,7 +40,7 @@ T const* list(const Addresses& addresses) {  // a vector of addresses, read as o
 
 rmbpo::Networks networks(long ensemble, long rows, const std::vector<long>& sizes, Address x,
                          long stride_xe, long stride_xm, const Addresses& weights, bool swish,
-                         int threads) {
+                         bool bf16, int threads) {
   rmbpo::Networks net{};
   net.ensemble = ensemble;
   net.rows = rows;
@@ -182,6 +51,7 @@ rmbpo::Networks networks(long ensemble, long rows, const std::vector<long>& size
   net.stride_xm = stride_xm;
   net.weights = list<const float*>(weights);
   net.swish = swish;
+  net.bf16 = bf16;
   net.threads = threads;
   return net;
 }
@@ -189,11 +59,11 @@ rmbpo::Networks networks(long ensemble, long rows, const std::vector<long>& size
 void ensemble_mlp_fwd(long ensemble, long rows, const std::vector<long>& sizes, Address x,
                       long stride_xe, long stride_xm, const Addresses& weights,
                       const Addresses& biases, Address members, long num_networks,
-                      const Addresses& outputs, const Addresses& slopes, bool swish, bool save,
-                      int threads) {
+                      const Addresses& outputs, const Addresses& slopes, bool swish, bool bf16,
+                      bool save, int threads) {
   rmbpo::MlpForward op{};
   op.net =
-      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, threads);
+      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, bf16, threads);
   op.net.members = at<const long*>(members);
   for (long e = 0; op.net.members && e < ensemble; ++e)
     if (op.net.members[e] < 0 || op.net.members[e] >= num_networks)
@@ -204,17 +74,17 @@ void ensemble_mlp_fwd(long ensemble, long rows, const std::vector<long>& sizes, 
   op.outputs = list<float*>(outputs);
   op.slopes = list<float*>(slopes);
   op.save = save;
-  level->ensemble_mlp_fwd(op);
+  rmbpo::level().ensemble_mlp_fwd(op);
 }
 
 void ensemble_mlp_bwd(long ensemble, long rows, const std::vector<long>& sizes, Address d_out,
                       Address x, long stride_xe, long stride_xm, const Addresses& weights,
                       const Addresses& outputs, const Addresses& slopes, const Addresses& dz,
                       Address d_x, const Addresses& d_weights, const Addresses& d_biases,
-                      bool swish, int threads) {
+                      bool swish, bool bf16, int threads) {
   rmbpo::MlpBackward op{};
   op.net =
-      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, threads);
+      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, bf16, threads);
   op.d_out = at<const float*>(d_out);
   op.outputs = list<const float*>(outputs);
   op.slopes = list<const float*>(slopes);
@@ -223,7 +93,7 @@ void ensemble_mlp_bwd(long ensemble, long rows, const std::vector<long>& sizes, 
   op.d_x = at<float*>(d_x);
   op.d_weights = list<float*>(d_weights);
   op.d_biases = list<float*>(d_biases);
-  level->ensemble_mlp_bwd(op);
+  rmbpo::level().ensemble_mlp_bwd(op);
 }
 
 void gaussian_nll(long ensemble, long rows, long size, Address head, Address target, Address low,
@@ -242,7 +112,7 @@ void gaussian_nll(long ensemble, long rows, long size, Address head, Address tar
   op.d_low = at<float*>(d_low);
   op.d_high = at<float*>(d_high);
   op.threads = threads;
-  level->gaussian_nll(op);
+  rmbpo::level().gaussian_nll(op);
 }
 
 void gaussian_kl_score(long ensemble, long rows, long size, const Addresses& inputs, Address loss,
@@ -258,7 +128,7 @@ void gaussian_kl_score(long ensemble, long rows, long size, const Addresses& inp
   op.d_mean = at<float*>(d_mean);
   op.d_logvar = at<float*>(d_logvar);
   op.threads = threads;
-  level->gaussian_kl_score(op);
+  rmbpo::level().gaussian_kl_score(op);
 }
 
 void sample_transition(long count, long obs_size, long action_size, const Addresses& inputs,
@@ -273,7 +143,7 @@ void sample_transition(long count, long obs_size, long action_size, const Addres
   op.rows = at<float*>(rows);
   op.finite = at<bool*>(finite);
   op.threads = threads;
-  level->sample_transition(op);
+  rmbpo::level().sample_transition(op);
 }
 
 rmbpo::SquashedGaussian squashed(long rows, long size, float log_std_min, float log_std_max,
@@ -294,7 +164,7 @@ void squashed_gaussian_fwd(long rows, long size, float log_std_min, float log_st
   auto op = squashed(rows, size, log_std_min, log_std_max, head, noise, threads);
   op.action = at<float*>(action);
   op.log_prob = at<float*>(log_prob);
-  level->squashed_gaussian_fwd(op);
+  rmbpo::level().squashed_gaussian_fwd(op);
 }
 
 void squashed_gaussian_bwd(long rows, long size, float log_std_min, float log_std_max, Address head,
@@ -304,156 +174,203 @@ void squashed_gaussian_bwd(long rows, long size, float log_std_min, float log_st
   op.d_action = at<const float*>(d_action);
   op.d_log_prob = at<const float*>(d_log_prob);
   op.d_head = at<float*>(d_head);
-  level->squashed_gaussian_bwd(op);
+  rmbpo::level().squashed_gaussian_bwd(op);
 }
 
-void adam(const std::vector<long>& sizes, const Addresses& parameters, const Addresses& gradients,
-          const Addresses& firsts, const Addresses& seconds, const Addresses& steps,
-          const std::vector<double>& weight_decays, double lr, double beta1, double beta2,
-          double eps, int threads) {
-  std::vector<rmbpo::AdamParameter> all(sizes.size());
-  for (std::size_t p = 0; p < all.size(); ++p) {
-    float& step = *at<float*>(steps.at(p));
-    step += 1.0f;
-    rmbpo::AdamParameter& one = all[p];
-    one.size = sizes[p];
-    one.parameter = at<float*>(parameters.at(p));
-    one.gradient = at<const float*>(gradients.at(p));
-    one.first = at<float*>(firsts.at(p));
-    one.second = at<float*>(seconds.at(p));
-    one.step_size = (float)(lr / (1.0 - std::pow(beta1, step)));
-    one.root_correction2 = (float)(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
-    one.weight_decay = (float)weight_decays.at(p);
-  }
+// An optimiser as Python has it: per tensor its size, addresses of it, of both running means and of
+// its step counter, weight decay; then lr, beta1, beta2, eps.
+using Optimizer = std::tuple<std::vector<long>, Addresses, Addresses, Addresses, Addresses,
+                             std::vector<double>, std::vector<double>>;
+
+// One step of it. The counters go on when this is made.
+struct AdamStep {
+  std::vector<rmbpo::AdamParameter> parameters;
   rmbpo::Adam op{};
-  op.count = (long)all.size();
-  op.parameters = all.data();
-  op.new1 = (float)(1.0 - beta1);
-  op.beta2 = (float)beta2;
-  op.new2 = (float)(1.0 - beta2);
-  op.eps = (float)eps;
-  op.threads = threads;
-  level->adam(op);
+
+  AdamStep(const Optimizer& optimizer, int threads) {
+    const auto& [sizes, params, firsts, seconds, steps, decays, numbers] = optimizer;
+    const double lr = numbers.at(0), beta1 = numbers.at(1), beta2 = numbers.at(2);
+    for (std::size_t p = 0; p < sizes.size(); ++p) {
+      float& step = *at<float*>(steps.at(p));
+      step += 1.0f;
+      rmbpo::AdamParameter one{};
+      one.size = sizes[p];
+      one.parameter = at<float*>(params.at(p));
+      one.first = at<float*>(firsts.at(p));
+      one.second = at<float*>(seconds.at(p));
+      one.step_size = (float)(lr / (1.0 - std::pow(beta1, step)));
+      one.root_correction2 = (float)(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
+      one.weight_decay = (float)decays.at(p);
+      parameters.push_back(one);
+    }
+    op.count = (long)parameters.size();
+    op.parameters = parameters.data();
+    op.new1 = (float)(1.0 - beta1);
+    op.beta2 = (float)beta2;
+    op.new2 = (float)(1.0 - beta2);
+    op.eps = (float)numbers.at(3);
+    op.threads = threads;
+  }
+};
+
+void adam(const Optimizer& optimizer, const Addresses& gradients, int threads) {
+  AdamStep step(optimizer, threads);
+  for (std::size_t p = 0; p < step.parameters.size(); ++p)
+    step.parameters[p].gradient = at<const float*>(gradients.at(p));
+  rmbpo::level().adam(step.op);
 }
 
-rmbpo::SacNetwork sac_network(const std::vector<long>& sizes, const Addresses& weights,
-                              const Addresses& biases) {
+// Sizes of the layers, then addresses per layer.
+using Network = std::tuple<std::vector<long>, Addresses, Addresses>;
+
+void nominal_step(long ensemble, long rows, Address x, Address target, const Network& network,
+                  Address low, Address high, float bound_pull, const Optimizer& optimizer,
+                  Address loss, bool bf16, int threads) {
+  const auto& [sizes, weights, biases] = network;
+  const AdamStep adam(optimizer, threads);
+  rmbpo::NominalStep op{};
+  op.net = networks(ensemble, rows, sizes, x, rows * sizes.front(), sizes.front(), weights, true,
+                    bf16, threads);
+  op.biases = list<const float*>(biases);
+  op.target = at<const float*>(target);
+  op.low = at<const float*>(low);
+  op.high = at<const float*>(high);
+  op.size = sizes.back() / 2;
+  op.bound_pull = bound_pull;
+  op.adam = adam.op;
+  op.loss = at<float*>(loss);
+  rmbpo::level().nominal_step(op);
+}
+
+rmbpo::SacNetwork sac_network(const Network& network) {
+  const auto& [sizes, weights, biases] = network;
   return {(long)sizes.size() - 1, sizes.data(), list<const float*>(weights),
           list<const float*>(biases)};
 }
 
-// shape: rows, obs_size, action_size, stride; numbers: temperature, log_std_min, log_std_max
-rmbpo::SacBatch sac_batch(const std::vector<long>& shape, const std::vector<float>& numbers,
-                          Address obs, Address noise, Address workspace, int threads) {
-  rmbpo::SacBatch batch{};
-  batch.rows = shape.at(0);
-  batch.obs_size = shape.at(1);
-  batch.action_size = shape.at(2);
-  batch.stride = shape.at(3);
-  batch.obs = at<const float*>(obs);
-  batch.noise = at<const float*>(noise);
-  batch.temperature = numbers.at(0);
-  batch.log_std_min = numbers.at(1);
-  batch.log_std_max = numbers.at(2);
-  batch.workspace = at<float*>(workspace);
-  batch.threads = threads;
-  return batch;
+// inputs: head_p, head_g, low, high, touch, eps, obs, obs_low, obs_high; results: mean_p, logvar_p,
+// mean_g, logvar_g, sample, next_obs
+void adversary_draw(long count, long size, long obs_stride, const Addresses& inputs,
+                    const Addresses& results, int threads) {
+  rmbpo::AdversaryDraw op{};
+  op.count = count;
+  op.size = size;
+  op.obs_stride = obs_stride;
+  const float** const fields[] = {&op.head_p, &op.head_g, &op.low,     &op.high,    &op.touch,
+                                  &op.eps,    &op.obs,    &op.obs_low, &op.obs_high};
+  for (std::size_t i = 0; i < 9; ++i) *fields[i] = at<const float*>(inputs.at(i));
+  float** const found[] = {&op.mean_p,   &op.logvar_p, &op.mean_g,
+                           &op.logvar_g, &op.sample,   &op.next_obs};
+  for (std::size_t i = 0; i < 6; ++i) *found[i] = at<float*>(results.at(i));
+  op.threads = threads;
+  rmbpo::level().adversary_draw(op);
 }
 
-// columns: obs, action, reward, next_obs, terminated, noise
-void sac_critic_gradients(const std::vector<long>& shape, const std::vector<float>& numbers,
-                          float gamma, const Addresses& columns,
-                          const std::vector<long>& actor_sizes, const Addresses& actor_weights,
-                          const Addresses& actor_biases, const std::vector<long>& critic_sizes,
-                          const Addresses& critic_weights, const Addresses& critic_biases,
-                          const Addresses& target_weights, const Addresses& target_biases,
-                          Address workspace, Address loss, Address q_mean,
-                          const Addresses& d_weights, const Addresses& d_biases, int threads) {
-  rmbpo::SacCritic op{};
-  op.batch = sac_batch(shape, numbers, columns.at(0), columns.at(5), workspace, threads);
-  op.actor = sac_network(actor_sizes, actor_weights, actor_biases);
-  op.critic = sac_network(critic_sizes, critic_weights, critic_biases);
-  op.target = sac_network(critic_sizes, target_weights, target_biases);
-  op.action = at<const float*>(columns.at(1));
-  op.reward = at<const float*>(columns.at(2));
-  op.next_obs = at<const float*>(columns.at(3));
-  op.terminated = at<const float*>(columns.at(4));
-  op.gamma = gamma;
+// drawn: as `adversary_draw`'s results, then touch; numbers: log_std_min, log_std_max, gamma
+void adversary_step(long ensemble, long rows, Address x, const Network& network,
+                    const Addresses& outputs, const Addresses& slopes, const Addresses& drawn,
+                    Address terminated, Address noise, const Network& actor, const Network& critic,
+                    const std::vector<float>& numbers, Address log_temperature, Address eta,
+                    bool baseline, const Optimizer& optimizer, Address loss, bool bf16,
+                    int threads) {
+  const auto& [sizes, weights, biases] = network;
+  const AdamStep adam(optimizer, threads);
+  rmbpo::AdversaryStep op{};
+  op.net = networks(ensemble, rows, sizes, x, rows * sizes.front(), sizes.front(), weights, true,
+                    bf16, threads);
+  op.outputs = list<const float*>(outputs);
+  op.slopes = list<const float*>(slopes);
+  const float** const fields[] = {&op.mean_p, &op.logvar_p, &op.mean_g, &op.logvar_g,
+                                  &op.sample, &op.next_obs, &op.touch};
+  for (std::size_t i = 0; i < 7; ++i) *fields[i] = at<const float*>(drawn.at(i));
+  op.terminated = at<const bool*>(terminated);
+  op.noise = at<const float*>(noise);
+  op.size = sizes.back() / 2;
+  op.actor = sac_network(actor);
+  op.critic = sac_network(critic);
+  op.action_size = op.actor.sizes[op.actor.layers] / 2;
+  op.log_std_min = numbers.at(0);
+  op.log_std_max = numbers.at(1);
+  op.gamma = numbers.at(2);
+  op.log_temperature = at<const float*>(log_temperature);
+  op.eta = at<const float*>(eta);
+  op.baseline = baseline;
+  op.adam = adam.op;
   op.loss = at<float*>(loss);
-  op.q_mean = at<float*>(q_mean);
-  op.d_weights = list<float*>(d_weights);
-  op.d_biases = list<float*>(d_biases);
-  level->sac_critic_gradients(op);
+  rmbpo::level().adversary_step(op);
 }
 
-// columns: obs, noise
-void sac_actor_gradients(const std::vector<long>& shape, const std::vector<float>& numbers,
-                         const Addresses& columns, const std::vector<long>& actor_sizes,
-                         const Addresses& actor_weights, const Addresses& actor_biases,
-                         const std::vector<long>& critic_sizes, const Addresses& critic_weights,
-                         const Addresses& critic_biases, Address workspace, Address loss,
-                         Address log_prob, const Addresses& d_weights, const Addresses& d_biases,
-                         int threads) {
-  rmbpo::SacActor op{};
-  op.batch = sac_batch(shape, numbers, columns.at(0), columns.at(1), workspace, threads);
-  op.actor = sac_network(actor_sizes, actor_weights, actor_biases);
-  op.critic = sac_network(critic_sizes, critic_weights, critic_biases);
-  op.loss = at<float*>(loss);
-  op.log_prob = at<float*>(log_prob);
-  op.d_weights = list<float*>(d_weights);
-  op.d_biases = list<float*>(d_biases);
-  level->sac_actor_gradients(op);
+// shape: rows, obs_size, action_size, stride. columns: obs, action, reward, next_obs, terminated,
+// critic's noise, actor's noise. numbers: log_std_min, log_std_max, gamma, tau, target_entropy
+void sac_step(const std::vector<long>& shape, const Addresses& columns,
+              const std::vector<float>& numbers, const Network& actor, const Network& critic,
+              const Network& target, Address log_temperature, const Optimizer& actor_optimizer,
+              const Optimizer& critic_optimizer, const Optimizer& temperature_optimizer,
+              Address metrics, bool bf16, int threads) {
+  const AdamStep actor_adam(actor_optimizer, threads), critic_adam(critic_optimizer, threads),
+      temperature_adam(temperature_optimizer, threads);
+  rmbpo::SacStep op{};
+  long* const sizes[] = {&op.rows, &op.obs_size, &op.action_size, &op.stride};
+  for (std::size_t i = 0; i < 4; ++i) *sizes[i] = shape.at(i);
+  const float** const fields[] = {&op.obs,        &op.action,       &op.reward,     &op.next_obs,
+                                  &op.terminated, &op.critic_noise, &op.actor_noise};
+  for (std::size_t i = 0; i < 7; ++i) *fields[i] = at<const float*>(columns.at(i));
+  float* const settings[] = {&op.log_std_min, &op.log_std_max, &op.gamma, &op.tau,
+                             &op.target_entropy};
+  for (std::size_t i = 0; i < 5; ++i) *settings[i] = numbers.at(i);
+  op.actor = sac_network(actor);
+  op.critic = sac_network(critic);
+  op.target = sac_network(target);
+  op.log_temperature = at<float*>(log_temperature);
+  op.actor_adam = actor_adam.op;
+  op.critic_adam = critic_adam.op;
+  op.temperature_adam = temperature_adam.op;
+  op.metrics = at<float*>(metrics);
+  op.bf16 = bf16;
+  op.threads = threads;
+  rmbpo::level().sac_step(op);
+}
+
+// Freed memory of up to `bytes` stays with the process, to be used again without the page faults
+// that new memory costs: half a millisecond of a gradient step that allocates 3 MB.
+bool keep_freed_memory(int bytes) {
+#if defined(__GLIBC__)
+  constexpr int largest = 32 << 20;  // what glibc accepts for one piece
+  return mallopt(M_MMAP_THRESHOLD, bytes < largest ? bytes : largest) &&
+         mallopt(M_TRIM_THRESHOLD, bytes);
+#else
+  (void)bytes;
+  return false;
+#endif
+}
+
+std::vector<std::string> level_names() {
+  std::vector<std::string> names;
+  for (const rmbpo::Level& one : rmbpo::usable_levels()) names.push_back(one.name);
+  return names;
 }
 
 }  // namespace
 
-namespace rmbpo {
-
-void run_parallel(int threads, void (*task)(void*, int, int), void* context) {
-  Region region{task, context, nullptr};
-  if (threads <= 1) return region.run(0, 1);
-  static const OpenMP openmp = find_openmp();
-  region.openmp = &openmp;
-  openmp.parallel(
-      [](void* data) {
-        const Region& region = *static_cast<const Region*>(data);
-        region.run(region.openmp->thread_num(), region.openmp->num_threads());
-      },
-      &region, (unsigned)threads, 0);
-}
-
-float* scratch(long floats) {
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
-  thread_local std::unique_ptr<float, Free> memory;
-  thread_local long held = 0;
-  if (floats > held) {
-    const std::size_t bytes = ((std::size_t)floats * sizeof(float) + 63) / 64 * 64;
-    held = 0;
-    memory.reset(static_cast<float*>(std::aligned_alloc(64, bytes)));
-    if (!memory) throw std::bad_alloc();
-    held = floats;
-  }
-  return memory.get();
-}
-
-}  // namespace rmbpo
-
 NB_MODULE(_rmbpo_fast_native, m) {
   m.attr("__version__") = RMBPO_FAST_VERSION;
-  m.def("cpu_isa", &cpu_isa, "Widest usable instruction set: amx-bf16, avx512, avx2 or generic.");
+  m.def("cpu_isa", &rmbpo::cpu_isa, "Widest usable instruction set, one of `levels()`.");
   m.def("levels", &level_names, "Instruction sets that the operations can run with, widest first.");
-  m.def("level", [] { return level->name; }, "The instruction set that they do run with.");
-  m.def("use_level", &use_level, "Makes them run with another one of `levels()`; for tests.");
+  m.def("level", [] { return rmbpo::level().name; }, "The instruction set that they do run with.");
+  m.def("use_level", &rmbpo::use_level,
+        "Makes them run with another one of `levels()`; for tests.");
+  m.def("keep_freed_memory", &keep_freed_memory,
+        "Keeps up to so many bytes of freed memory; False where the C library can't.");
   const nb::call_guard<nb::gil_scoped_release> unlocked;
   m.def("adam", &adam, unlocked);
+  m.def("adversary_draw", &adversary_draw, unlocked);
+  m.def("adversary_step", &adversary_step, unlocked);
   m.def("ensemble_mlp_fwd", &ensemble_mlp_fwd, unlocked);
   m.def("ensemble_mlp_bwd", &ensemble_mlp_bwd, unlocked);
   m.def("gaussian_nll", &gaussian_nll, unlocked);
   m.def("gaussian_kl_score", &gaussian_kl_score, unlocked);
-  m.def("sac_actor_gradients", &sac_actor_gradients, unlocked);
-  m.def("sac_critic_gradients", &sac_critic_gradients, unlocked);
+  m.def("nominal_step", &nominal_step, unlocked);
+  m.def("sac_step", &sac_step, unlocked);
   m.def("sample_transition", &sample_transition, unlocked);
   m.def("squashed_gaussian_fwd", &squashed_gaussian_fwd, unlocked);
   m.def("squashed_gaussian_bwd", &squashed_gaussian_bwd, unlocked);

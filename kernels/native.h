@@ -16,15 +16,15 @@ namespace rmbpo::RMBPO_ISA {
 
 #if defined(__AVX512F__)
 constexpr long VL = 16;       // floats per vector
-constexpr long MAX_ROWS = 14;  // rows of a tile: 14 x 2 of 32 registers hold sums
+constexpr long MAX_ROWS = 8;  // rows of a tile: 8 x 3 of 32 registers hold sums
 #elif defined(__AVX2__)
 constexpr long VL = 8;
-constexpr long MAX_ROWS = 6;  // 6 x 2 of 16
+constexpr long MAX_ROWS = 4;  // 4 x 3 of 16
 #else
 constexpr long VL = 4;
-constexpr long MAX_ROWS = 6;
+constexpr long MAX_ROWS = 4;
 #endif
-constexpr long PANEL = 2 * VL;  // columns of a tile
+constexpr long PANEL_VECTORS = 3;  // columns of a tile, in vectors
 
 typedef float V __attribute__((vector_size(VL * 4)));
 typedef int I __attribute__((vector_size(VL * 4)));
@@ -163,22 +163,30 @@ inline V sigmoid(V x) {
   return reciprocal(1.0f + scale(expm1_near_zero(s.rest) + 1.0f, s));
 }
 
-// Transposes VL x VL numbers: at each step, blocks of `half` columns change places between rows
-// that are `half` apart.
-inline void transpose(V (&rows)[VL]) {
-  for (long half = 1; half < VL; half *= 2) {
-    I low, high;  // which of the 2 VL numbers of two rows go to the first, and to the second
-    for (long c = 0; c < VL; ++c) {
-      low[c] = (int)((c & half) ? VL + c - half : c);
-      high[c] = (int)((c & half) ? VL + c : c + half);
-    }
-    for (long r = 0; r < VL; ++r) {
-      if (r & half) continue;
-      const V a = rows[r], b = rows[r + half];
-      rows[r] = __builtin_shuffle(a, b, low);
-      rows[r + half] = __builtin_shuffle(a, b, high);
-    }
+inline V tanh(V x) {
+  const V fall = expm1(-2.0f * magnitude(x));  // in (-1, 0]
+  const V size = -fall / (2.0f + fall);
+  return x < 0.0f ? -size : size;
+}
+
+// Transposes VL x VL numbers: at each stage, blocks of HALF columns change places between rows that
+// are HALF apart. Unrolled, so that the rows stay in registers.
+template <long HALF = 1>
+inline __attribute__((always_inline)) void transpose(V (&rows)[VL]) {
+  I low, high;  // which of the 2 VL numbers of two rows go to the first, and to the second
+#pragma GCC unroll 16
+  for (long c = 0; c < VL; ++c) {
+    low[c] = (int)((c & HALF) ? VL + c - HALF : c);
+    high[c] = (int)((c & HALF) ? VL + c : c + HALF);
   }
+#pragma GCC unroll 16
+  for (long r = 0; r < VL; ++r) {
+    if (r & HALF) continue;
+    const V a = rows[r], b = rows[r + HALF];
+    rows[r] = __builtin_shuffle(a, b, low);
+    rows[r + HALF] = __builtin_shuffle(a, b, high);
+  }
+  if constexpr (2 * HALF < VL) transpose<2 * HALF>(rows);
 }
 
 // Where `part` of `parts` begins, of `count` things dealt out evenly.

@@ -1,7 +1,6 @@
 // The operations of the native library, as native.cpp calls them for one instruction set.
 //
-// Tensors are contiguous float32 unless a stride is given. A scratch buffer belongs to a thread and
-// is valid until that thread asks for it again.
+// Tensors are contiguous float32 unless a stride is given.
 #pragma once
 
 namespace rmbpo {
@@ -9,8 +8,10 @@ namespace rmbpo {
 // Runs task(context, thread, threads) on up to `threads` threads of PyTorch's OpenMP pool.
 void run_parallel(int threads, void (*task)(void*, int, int), void* context);
 
-// At least `floats` floats of this thread, aligned to 64 bytes. Throws std::bad_alloc.
-float* scratch(long floats);
+// At least `floats` floats of this thread, aligned to 64 bytes; they are its own until it asks for
+// the same slot again. Throws std::bad_alloc, and std::length_error where there is no such slot.
+constexpr int SCRATCH_SLOTS = 128;
+float* scratch(long floats, int slot = 0);
 
 // E stacked networks; layer l has sizes[l] inputs and sizes[l + 1] outputs.
 struct Networks {
@@ -21,6 +22,7 @@ struct Networks {
   const float* const* weights;  // per layer [networks, inputs, outputs]
   const long* members;          // [E], or null: all
   bool swish;                   // else relu
+  bool bf16;                    // products of bf16 numbers (ensemble_mlp/formats.h)
   int threads;
 };
 
@@ -29,6 +31,7 @@ struct MlpForward {
   const float* const* biases;  // per layer [networks, 1, outputs]
   float* const* outputs;       // per layer [E, rows, outputs]; the last one only without `save`
   float* const* slopes;        // per hidden layer, with `save` and swish: d output / d its input
+  // Hidden ones are rows of ceil(outputs / 2) places with `bf16`, two numbers in each.
   bool save;
 };
 
@@ -37,7 +40,7 @@ struct MlpBackward {
   const float* d_out;
   const float* const* outputs;
   const float* const* slopes;
-  float* const* dz;  // per hidden layer; null without need_weights
+  float* const* dz;  // per hidden layer, as `outputs`; null without need_weights
   float* d_x;        // null: not needed
   float* const* d_weights;
   float* const* d_biases;
@@ -88,7 +91,7 @@ struct Adam {
   int threads;
 };
 
-// A network of relus by its addresses, as in `Networks`.
+// A network of relus, or twins, by addresses as in `Networks`.
 struct SacNetwork {
   long layers;
   const long* sizes;
@@ -96,49 +99,86 @@ struct SacNetwork {
   const float* const* biases;
 };
 
-// What both of SAC's losses need. obs, action, reward and the like are columns of packed rows.
-struct SacBatch {
-  long rows, obs_size, action_size, stride;  // stride: between rows
-  const float *obs, *noise;
-  float temperature, log_std_min, log_std_max;
-  float* workspace;
+// One gradient step of the dynamics ensemble: `MlpForward`, `GaussianNll`, `MlpBackward`, `Adam`.
+struct NominalStep {
+  Networks net;  // all members, the same x and weights as in `adam`
+  const float* const* biases;
+  const float* target;  // [E, rows, size]
+  const float *low, *high;
+  long size;
+  float bound_pull;  // weight of sum(high) - sum(low) in the loss
+  Adam adam;         // per layer its weights, per layer its biases, high, low; no gradients
+  float* loss;
+};
+
+// g around p in the residual parametrisation, a draw of it, and where draw and mean lead.
+struct AdversaryDraw {
+  long count, size, obs_stride;  // count: E * rows; size: D = S + 1
+  const float *head_p, *head_g;  // [count, 2 D]
+  const float *low, *high;       // [D]
+  const float* touch;            // [D], 1 where g may differ from p, else 0
+  const float* eps;              // [count, D]
+  const float *obs, *obs_low, *obs_high;
+  float *mean_p, *logvar_p, *mean_g, *logvar_g, *sample;  // [count, D]
+  float* next_obs;                                        // [2, count, S], of the draw and the mean
   int threads;
 };
 
-struct SacCritic {
-  SacBatch batch;
-  SacNetwork actor, critic, target;
-  const float *action, *reward, *next_obs, *terminated;
-  float gamma;
-  float *loss, *q_mean;
-  float* const* d_weights;
-  float* const* d_biases;
-};
-
-struct SacActor {
-  SacBatch batch;
+// The adversary's loss at such a draw, its gradient to g's networks, and their optimiser's step.
+struct AdversaryStep {
+  Networks net;  // all members; x as in the forward that `outputs` and `slopes` are from
+  const float* const* outputs;
+  const float* const* slopes;
+  const float *mean_p, *logvar_p, *mean_g, *logvar_g, *sample, *next_obs, *touch;
+  const bool* terminated;  // [2, count]
+  const float* noise;      // [count, action_size], draws a'
+  long size, action_size;
   SacNetwork actor, critic;
-  float *loss, *log_prob;
-  float* const* d_weights;
-  float* const* d_biases;
+  float log_std_min, log_std_max, gamma;
+  const float *log_temperature, *eta;
+  bool baseline;
+  Adam adam;  // per layer its weights, then per layer its biases; no gradients
+  float* loss;
 };
 
-#define RMBPO_DECLARE(isa)                                \
-  namespace isa {                                         \
-  void adam(const Adam&);                                 \
-  void ensemble_mlp_fwd(const MlpForward&);               \
-  void ensemble_mlp_bwd(const MlpBackward&);              \
-  void gaussian_nll(const GaussianNll&);                  \
-  void gaussian_kl_score(const GaussianKlScore&);         \
-  void sac_actor_gradients(const SacActor&);              \
-  void sac_critic_gradients(const SacCritic&);            \
-  void sample_transition(const SampleTransition&);        \
-  void squashed_gaussian_fwd(const SquashedGaussian&);    \
-  void squashed_gaussian_bwd(const SquashedGaussian&);    \
-  }
-RMBPO_DECLARE(generic)
-RMBPO_DECLARE(avx2)
-RMBPO_DECLARE(avx512)
+// SAC's update. obs, action, reward and the like are columns of packed rows.
+struct SacStep {
+  long rows, obs_size, action_size, stride;  // stride: between rows
+  const float *obs, *action, *reward, *next_obs, *terminated, *critic_noise, *actor_noise;
+  SacNetwork actor, critic, target;
+  float log_std_min, log_std_max, gamma, tau, target_entropy;
+  float* log_temperature;
+  // per layer its weights, then per layer its biases; of the temperature, itself; no gradients
+  Adam actor_adam, critic_adam, temperature_adam;
+  float* metrics;  // [5]: critic's loss, actor's loss, mean Q, entropy, new log-temperature
+  bool bf16;
+  int threads;
+};
+
+// X(name, argument) of every operation.
+#define RMBPO_OPERATIONS(X)                  \
+  X(adam, Adam)                              \
+  X(adversary_draw, AdversaryDraw)           \
+  X(adversary_step, AdversaryStep)           \
+  X(ensemble_mlp_fwd, MlpForward)            \
+  X(ensemble_mlp_bwd, MlpBackward)           \
+  X(gaussian_nll, GaussianNll)               \
+  X(gaussian_kl_score, GaussianKlScore)      \
+  X(nominal_step, NominalStep)               \
+  X(sac_step, SacStep)                       \
+  X(sample_transition, SampleTransition)     \
+  X(squashed_gaussian_fwd, SquashedGaussian) \
+  X(squashed_gaussian_bwd, SquashedGaussian)
+
+#define RMBPO_DECLARE(name, Argument) void name(const Argument&);
+#define RMBPO_LEVEL(isa) \
+  namespace isa {        \
+  RMBPO_OPERATIONS(RMBPO_DECLARE) }
+RMBPO_LEVEL(generic)
+RMBPO_LEVEL(avx2)
+RMBPO_LEVEL(avx512)
+RMBPO_LEVEL(avx512bf16)
+#undef RMBPO_LEVEL
 #undef RMBPO_DECLARE
 
 }  // namespace rmbpo

@@ -9,7 +9,17 @@ from torch import Tensor
 # Relative error of an output or gradient against float64, as ||found - truth|| / ||truth||.
 # fp32: 24 bits, sums of some hundred terms, several layers: 1e-6 measured. tf32 keeps 11 bits of
 # an operand, 2^-11 = 5e-4, bf16 8 bits, 2^-8 = 4e-3; errors of several layers add up.
-RELATIVE_ERROR = {"fp32": 5e-6, "tf32": 3e-3, "bf16": 2.5e-2}
+# bf16_products: against products of the same rounded numbers. A number that lies near the middle of
+# two bf16 numbers, one in some hundred, may be rounded to the other one.
+# bf16_kinks: gradients through relus and the smaller of two Qs. Where 8 bits decide which side of a
+# kink a number is on, one in some hundred has another one's gradient, all of it.
+RELATIVE_ERROR = {
+    "fp32": 5e-6,
+    "tf32": 3e-3,
+    "bf16": 2.5e-2,
+    "bf16_products": 2e-3,
+    "bf16_kinks": 8e-2,
+}
 # One wrong element among many hardly moves a norm, so no single error may exceed this many times
 # the error allowed on average; the largest of 10^5 rounding errors lies some five stds out.
 WORST = 30.0

@@ -14,11 +14,19 @@ from torch import Tensor, nn
 from rmbpo_fast.config import AdversaryConfig
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.game import Game
-from rmbpo_fast.kernels import bound_logvar, gaussian_kl
+from rmbpo_fast.kernels import (
+    Critic,
+    Nominal,
+    adversary_draw,
+    adversary_step_,
+    bound_logvar,
+    gaussian_kl,
+)
+from rmbpo_fast.kernels.backend import active
 from rmbpo_fast.losses import pathwise_loss, score_loss
 from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.optim import Adam
-from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.replay import ReplayBuffer, take_rows
 from rmbpo_fast.world_model import WorldModel
 
 MAX_STEPS = {"residual": 300, "full": 1_000}
@@ -161,14 +169,49 @@ class Adversary(nn.Module):
         self, batches: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator
     ) -> None:
         """A gradient step for each batch. batches [T, E, B]: rows of the real buffer."""
+        residual = self.config.parametrization == "residual" and self.config.estimator == "score"
         for batch in batches:
-            self.optimizer.minimize(self.loss(game, *self._draw(batch, real, game, generator)))
+            drawn = self._draw(batch, real, game, generator)
+            if residual and active().name == "native":
+                self._native_step(game, *drawn)
+            else:
+                self.optimizer.minimize(self.loss(game, *drawn))
+
+    def _native_step(
+        self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
+    ) -> Tensor:
+        """A step down `loss`'s gradient; its arguments, and its value before the step."""
+        model, sac = game.world_model, game.sac
+        inputs = model.inputs(obs, action)
+        bounds = (model.min_logvar, model.max_logvar, model.obs_low, model.obs_high)
+        nominal = Nominal(model.net.layers, *bounds)
+        mine = (self.net.layers, self._touchable.to(torch.float32))
+        draw = adversary_draw(inputs, obs, eps, nominal, *mine)
+        critic = Critic(
+            sac.actor.net.layers,
+            sac.critic.net.layers,
+            sac.log_temperature,
+            sac.actor.log_std_min,
+            sac.actor.log_std_max,
+            sac.config.gamma,
+        )
+        return adversary_step_(
+            inputs,
+            draw,
+            game.rule(draw.next_obs),
+            noise,
+            *mine,
+            critic,
+            self.eta,
+            self.config.baseline == "mean",
+            self.optimizer.lists(),
+        )
 
     def _draw(
         self, rows: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`loss`'s obs, action, eps and noise at rows [E, B] of the real buffer."""
-        data = real.unpack(real.rows[rows])
+        data = real.unpack(take_rows(real.rows, rows))
         eps = torch.randn(
             *rows.shape, self.mean_shift.numel(), generator=generator, device=rows.device
         )

@@ -7,6 +7,9 @@ from torch import Tensor
 
 from rmbpo_fast.kernels import gaussian_kl, gaussian_kl_score, gaussian_nll
 
+# what pulls the soft bounds of p_theta's log-variance together, per predicted number (PETS)
+BOUND_PULL = 0.01
+
 
 def nominal_loss(head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: Tensor) -> Tensor:
     """Loss of p_theta: likelihood summed over members, and a pull on the log-variance bounds.
@@ -22,7 +25,7 @@ def nominal_loss(head: Tensor, target: Tensor, min_logvar: Tensor, max_logvar: T
         [], to be minimised.
     """
     nll = gaussian_nll(head, target, min_logvar, max_logvar).sum()
-    return nll + 0.01 * max_logvar.sum() - 0.01 * min_logvar.sum()
+    return nll + BOUND_PULL * (max_logvar.sum() - min_logvar.sum())
 
 
 def score_loss(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmbpo_fast.kernels import adam_
+from rmbpo_fast.kernels import AdamState, adam_
 from rmbpo_fast.kernels.backend import active
 
 
@@ -36,22 +36,34 @@ class Adam(torch.optim.Adam):
             self.step()
             return
         # not through `step`: PyTorch wraps it in hooks that take longer than a small update
-        decay_of = [group["weight_decay"] for group in self.param_groups for _ in group["params"]]
-        rows = []
-        for param, gradient, decay in zip(self._parameters(), gradients, decay_of, strict=True):
-            if gradient is None:
-                continue
+        state = self.lists()
+        moved = [(i, gradient) for i, gradient in enumerate(gradients) if gradient is not None]
+        places = [i for i, _ in moved]
+        with torch.no_grad():
+            adam_(
+                [state.params[i] for i in places],
+                [gradient for _, gradient in moved],
+                [state.exp_avgs[i] for i in places],
+                [state.exp_avg_sqs[i] for i in places],
+                [state.steps[i] for i in places],
+                [state.weight_decays[i] for i in places],
+                *(state.lr, state.beta1, state.beta2, state.eps),
+            )
+
+    def lists(self) -> AdamState:
+        """Parameters, moments and settings as the operations take them; made where missing."""
+        params = self._parameters()
+        for param in params:
             state = self.state[param]
             if not state:
                 state["step"] = torch.zeros((), dtype=torch.float32, device=param.device)
                 state["exp_avg"] = torch.zeros_like(param)
                 state["exp_avg_sq"] = torch.zeros_like(param)
-            moments = (state["exp_avg"], state["exp_avg_sq"], state["step"])
-            rows.append((param, gradient, *moments, decay))
-        params, grads, exp_avgs, exp_avg_sqs, steps, decays = map(list, zip(*rows, strict=True))
+        states = [self.state[param] for param in params]
+        decays = [group["weight_decay"] for group in self.param_groups for _ in group["params"]]
         lr, (beta1, beta2), eps = (self.param_groups[0][name] for name in ("lr", "betas", "eps"))
-        with torch.no_grad():
-            adam_(params, grads, exp_avgs, exp_avg_sqs, steps, decays, lr, beta1, beta2, eps)
+        first, second, steps = ([s[n] for s in states] for n in ("exp_avg", "exp_avg_sq", "step"))
+        return AdamState(params, first, second, steps, decays, lr, beta1, beta2, eps)
 
     def _parameters(self) -> list[Tensor]:
         return [param for group in self.param_groups for param in group["params"]]

@@ -3,16 +3,16 @@
 Source: SAC (arXiv 1812.05905), with the settings of MBPO (arXiv 1906.08253).
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.config import SACConfig
 from rmbpo_fast.kernels import (
-    CriticBatch,
-    sac_actor_gradients,
-    sac_critic_gradients,
+    SacBatch,
+    SacNetworks,
+    SacOptimizers,
+    SacSettings,
+    sac_step_,
     squashed_gaussian,
 )
 from rmbpo_fast.kernels.backend import active
@@ -113,39 +113,6 @@ class SAC(nn.Module):
         value = soft_value(q, log_prob, self.log_temperature.detach().exp())
         return actor_loss(value), log_prob.detach()
 
-    def critic_gradients(
-        self, batch: Transition, noise: Tensor
-    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        """`critic_objective`, detached, and its gradients to `critic_params`."""
-        if active().name == "native":
-            return sac_critic_gradients(
-                CriticBatch(*batch, noise),
-                self.actor.net.layers,
-                self.critic.net.layers,
-                self.target_critic.net.layers,
-                self.log_temperature,
-                (self.actor.log_std_min, self.actor.log_std_max),
-                self.config.gamma,
-            )
-        loss, q_mean = self.critic_objective(batch, noise)
-        return loss.detach(), q_mean, torch.autograd.grad(loss, self.critic_params)
-
-    def actor_gradients(
-        self, obs: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor, Sequence[Tensor]]:
-        """`actor_objective`, detached, and its gradients to `actor_params`."""
-        if active().name == "native":
-            return sac_actor_gradients(
-                obs,
-                noise,
-                self.actor.net.layers,
-                self.critic.net.layers,
-                self.log_temperature,
-                (self.actor.log_std_min, self.actor.log_std_max),
-            )
-        loss, log_prob = self.actor_objective(obs, noise)
-        return loss.detach(), log_prob, torch.autograd.grad(loss, self.actor_params)
-
     def update(
         self, batch: Transition, critic_noise: Tensor, actor_noise: Tensor
     ) -> dict[str, Tensor]:
@@ -154,18 +121,44 @@ class SAC(nn.Module):
         Returns:
             Detached scalars: losses, mean Q, entropy (nats), temperature.
         """
-        q_loss, q_mean, gradients = self.critic_gradients(batch, critic_noise)
-        self.optimizers["critic"].apply(gradients)
-        pi_loss, log_prob, gradients = self.actor_gradients(batch.obs, actor_noise)
-        self.optimizers["actor"].apply(gradients)
+        if active().name == "native":
+            return self._native_update(batch, critic_noise, actor_noise)
+        q_loss, q_mean = self.critic_objective(batch, critic_noise)
+        self.optimizers["critic"].minimize(q_loss)
+        pi_loss, log_prob = self.actor_objective(batch.obs, actor_noise)
+        self.optimizers["actor"].minimize(pi_loss)
         alpha_loss = temperature_loss(self.log_temperature, log_prob, self.target_entropy)
         self.optimizers["temperature"].minimize(alpha_loss)
         with torch.no_grad():
             torch._foreach_lerp_(self.target_params, self.critic_params, self.config.tau)
         return {
-            "sac/critic_loss": q_loss,
-            "sac/actor_loss": pi_loss,
+            "sac/critic_loss": q_loss.detach(),
+            "sac/actor_loss": pi_loss.detach(),
             "sac/q_mean": q_mean,
             "sac/entropy_nats": -log_prob.mean(),
             "sac/temperature": self.log_temperature.detach().exp(),
         }
+
+    def _native_update(
+        self, batch: Transition, critic_noise: Tensor, actor_noise: Tensor
+    ) -> dict[str, Tensor]:
+        networks = (self.actor.net, self.critic.net, self.target_critic.net)
+        optimizers = (self.optimizers[name].lists() for name in SacOptimizers._fields)
+        settings = SacSettings(
+            self.actor.log_std_min,
+            self.actor.log_std_max,
+            self.config.gamma,
+            self.config.tau,
+            self.target_entropy,
+        )
+        metrics = sac_step_(
+            SacBatch(*batch, critic_noise, actor_noise),
+            SacNetworks(*(net.layers for net in networks)),
+            self.log_temperature,
+            SacOptimizers(*optimizers),
+            settings,
+        )
+        names = ("critic_loss", "actor_loss", "q_mean", "entropy_nats", "temperature")
+        report = {f"sac/{name}": value for name, value in zip(names, metrics.unbind(), strict=True)}
+        report["sac/temperature"] = report["sac/temperature"].exp()
+        return report

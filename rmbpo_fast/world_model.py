@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from rmbpo_fast.config import ModelConfig
 from rmbpo_fast.errors import DivergedError
-from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob
-from rmbpo_fast.losses import nominal_loss
+from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob, nominal_step_
+from rmbpo_fast.kernels.backend import active
+from rmbpo_fast.losses import BOUND_PULL, nominal_loss
 from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.optim import Adam
-from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.replay import ReplayBuffer, take_rows
 from rmbpo_fast.types import Transition
 
 # Gradient steps that one call of `train_steps` takes: enough to hide a graph's launch.
@@ -94,8 +95,12 @@ class WorldModel(nn.Module):
             self._train_step(batch)
 
     def _train_step(self, batch: Tensor) -> None:
-        inputs, targets = self.table
-        self.optimizer.minimize(self.loss(inputs[batch], targets[batch]))
+        inputs, targets = (take_rows(column, batch) for column in self.table)
+        if active().name == "native":
+            bounds = (self.min_logvar, self.max_logvar, BOUND_PULL)
+            nominal_step_(inputs, targets, self.net.layers, *bounds, self.optimizer.lists())
+        else:
+            self.optimizer.minimize(self.loss(inputs, targets))
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""

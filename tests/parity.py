@@ -46,6 +46,72 @@ def compare(backend, function, tensors, precision="fp32", learning=(), device=CP
             assert_near_truth(found, truth, precision, f"result {i}")
 
 
+class _RoundedProduct(torch.autograd.Function):
+    """h @ w of numbers rounded to bf16 (`inputs` rounds forward too), and so are its gradients'."""
+
+    @staticmethod
+    def forward(ctx, h, w, inputs):
+        ctx.save_for_backward(h, w)
+        return _round(h) @ _round(w) if inputs else h @ w
+
+    @staticmethod
+    def backward(ctx, d):
+        h, w = (_round(t) for t in ctx.saved_tensors)
+        d = _round(d)
+        return d @ w.transpose(-1, -2), h.transpose(-1, -2) @ d, None
+
+
+class _RoundedBias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, bias):
+        return z + bias
+
+    @staticmethod
+    def backward(ctx, d):
+        return d, _round(d).sum(dim=1, keepdim=True)
+
+
+class _RoundedActivation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z, activation):
+        gate = torch.sigmoid(z) if activation == "swish" else (z > 0).double()
+        slope = gate + z * gate * (1 - gate)
+        ctx.save_for_backward(_round(slope))
+        return _round(z * gate)
+
+    @staticmethod
+    def backward(ctx, d):
+        return d * ctx.saved_tensors[0], None
+
+
+def _round(x):
+    return x.to(torch.bfloat16).to(x.dtype)
+
+
+def rounded_mlp(x, weights, biases, activation):
+    """What the native `ensemble_mlp` computes in bf16, but for its float32 sums.
+
+    Hidden numbers, their gradients and the weights are rounded to bf16; the first layer's product
+    and the results are not.
+    """
+    last = len(weights) - 1
+    for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+        x = _RoundedBias.apply(_RoundedProduct.apply(x, weight, layer > 0), bias)
+        if layer < last:
+            x = _RoundedActivation.apply(x, activation)
+    return x
+
+
+def off_kinks(x, weights, biases):
+    """[E, B, 1]: 1 where no relu's input is so near 0 that rounding decides about its gradient."""
+    keep = torch.ones(*x.shape[:2], 1, dtype=torch.float64)
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        z = x @ weight + bias
+        keep *= (z.abs() > 1e-5).all(-1, keepdim=True)
+        x = z.relu()
+    return keep
+
+
 def check_operators(backend):
     """opcheck: schema, fake shapes and strides against the real ones, of CPU tensors."""
 
@@ -57,13 +123,14 @@ def check_operators(backend):
     weights, biases = ([t.float() for t in ts] for ts in make_network(2, (3, 8, 2)))
     x = draw(2, 5, 3).float()
     with using(backend):
-        for save in (False, True):
-            forward = (x, weights, biases, None, "swish", "fp32", save)
-            outputs, pre = check("ensemble_mlp_fwd", *forward)
         d_out = draw(2, 5, 2).float()
-        for need in ((True, False), (False, True)):
-            saved = (outputs, pre, "swish", "fp32")
-            check("ensemble_mlp_bwd", d_out, x, weights, *saved, *need)
+        for precision in ("fp32", "bf16"):
+            for save in (False, True):
+                forward = (x, weights, biases, None, "swish", precision, save)
+                outputs, pre = check("ensemble_mlp_fwd", *forward)
+            for need in ((True, False), (False, True)):
+                saved = (outputs, pre, "swish", precision)
+                check("ensemble_mlp_bwd", d_out, x, weights, *saved, *need)
         head, noise = draw(5, 4).float(), draw(5, 2).float()
         check("squashed_gaussian_fwd", head, noise, -20.0, 2.0)
         check("squashed_gaussian_bwd", noise, noise[:, 0], head, noise, -20.0, 2.0)

@@ -44,8 +44,8 @@ def test_targets_follow_by_tau_at_every_update(generator):
 def test_the_actors_step_leaves_the_critics_alone(generator):
     agent = sac(generator)
     before = [p.detach().clone() for p in agent.critic_params]
-    _, _, gradients = agent.actor_gradients(torch.randn(8, 1), torch.randn(8, 1))
-    agent.optimizers["actor"].apply(gradients)
+    loss, _ = agent.actor_objective(torch.randn(8, 1), torch.randn(8, 1))
+    agent.optimizers["actor"].minimize(loss)
     assert all(p.grad is None for p in agent.critic_params)
     assert all(torch.equal(p, old) for p, old in zip(agent.critic_params, before, strict=True))
 

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from ..addresses import address, addresses, native
+from ..addresses import address, addresses, native, optimizer
 from ..library import implement
+from .op import AdamState
 
 
 def adam_(
@@ -23,17 +24,9 @@ def adam_(
     if not params:
         return
     address(params[0])
+    state = AdamState(params, exp_avgs, exp_avg_sqs, steps, weight_decays, lr, beta1, beta2, eps)
     grads = [g.contiguous() for g in grads]
-    native.adam(
-        [p.numel() for p in params],
-        *(addresses(tensors) for tensors in (params, grads, exp_avgs, exp_avg_sqs, steps)),
-        weight_decays,
-        lr,
-        beta1,
-        beta2,
-        eps,
-        torch.get_num_threads(),
-    )
+    native.adam(optimizer(state), addresses(grads), torch.get_num_threads())
 
 
 implement("native", "adam_", adam_)

@@ -1,6 +1,7 @@
 """Public operation `adam_`."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +10,38 @@ from ..backend import active
 from ..checks import require_like, require_shape
 from ..library import call, define
 from .reference import adam_reference_
+
+
+class AdamState(NamedTuple):
+    """What `adam_` takes besides gradients, for a native operation that finds them itself."""
+
+    params: list[Tensor]
+    exp_avgs: list[Tensor]
+    exp_avg_sqs: list[Tensor]
+    steps: list[Tensor]
+    weight_decays: list[float]
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+
+    def require(self, name: str, params: Sequence[Tensor]) -> None:
+        """Raises ValueError unless this is a state on the CPU of just these float32 tensors."""
+        if [p.data_ptr() for p in self.params] != [p.data_ptr() for p in params]:
+            raise ValueError(
+                f"{name}: expected an optimiser of {[tuple(p.shape) for p in params]}, in this "
+                f"order, found one of {[tuple(p.shape) for p in self.params]}"
+            )
+        for param, *moments in zip(self.params, self.exp_avgs, self.exp_avg_sqs, strict=True):
+            for moment in moments:
+                if moment.shape != param.shape or not moment.is_contiguous():
+                    raise ValueError(
+                        f"{name}: expected contiguous moments {tuple(param.shape)}, found "
+                        f"{tuple(moment.shape)} with strides {moment.stride()}"
+                    )
+        for tensor in (*self.params, *self.exp_avgs, *self.exp_avg_sqs, *self.steps):
+            if tensor.dtype != torch.float32 or not tensor.is_cpu:
+                require_like(name, tensor, torch.float32, torch.device("cpu"))
 
 
 def adam_(

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from ..addresses import address, addresses, native, require_fp32
+from ..addresses import address, addresses, native
 from ..library import implement
+from .op import native_hidden
 
 
 def ensemble_mlp_fwd(
@@ -19,15 +20,16 @@ def ensemble_mlp_fwd(
     """(per layer its output, per hidden layer its slope); ([out], []) without `save`.
 
     A slope is d swish(z) / dz: cheap while z's sigmoid is at hand, and all that backward needs.
+    Hidden outputs and slopes are as `native_hidden` has them.
     """
-    require_fp32(precision)
     ensemble, rows, inputs = x.shape
     if x.stride(-1) != 1:
         x = x.contiguous()
     weights, biases = [w.contiguous() for w in weights], [b.contiguous() for b in biases]
     sizes = [inputs, *(w.shape[2] for w in weights)]
-    outputs = [x.new_empty(ensemble, rows, n) for n in (sizes[1:] if save else sizes[-1:])]
-    slopes = [torch.empty_like(h) for h in outputs[:-1]] if activation == "swish" else []
+    hidden = [native_hidden(x, n, precision) for n in sizes[1:-1]] if save else []
+    outputs = [*hidden, x.new_empty(ensemble, rows, sizes[-1])]
+    slopes = [torch.empty_like(h) for h in hidden] if activation == "swish" else []
     native.ensemble_mlp_fwd(
         ensemble,
         rows,
@@ -42,6 +44,7 @@ def ensemble_mlp_fwd(
         addresses(outputs),
         addresses(slopes),
         activation == "swish",
+        precision == "bf16",
         save,
         torch.get_num_threads(),
     )
@@ -60,7 +63,6 @@ def ensemble_mlp_bwd(
     need_weights: bool,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """([d_x] or [], d_weights or [], d_biases or [])."""
-    require_fp32(precision)
     ensemble, rows, inputs = x.shape
     if x.stride(-1) != 1:
         x = x.contiguous()
@@ -87,6 +89,7 @@ def ensemble_mlp_bwd(
         addresses(d_weights),
         addresses(d_biases),
         activation == "swish",
+        precision == "bf16",
         torch.get_num_threads(),
     )
     return d_x, d_weights, d_biases

@@ -127,6 +127,16 @@ class _EnsembleMLP(torch.autograd.Function):
         )
 
 
+def native_hidden(x: Tensor, columns: int, precision: str) -> Tensor:
+    """Memory for a hidden layer of the native backend, for x [E, B, I].
+
+    [E, B, columns] float32; in bf16 [E, B, ceil(columns / 2)] int32, two numbers in each.
+    """
+    if precision == "bf16":
+        return x.new_empty(*x.shape[:2], (columns + 1) // 2, dtype=torch.int32)
+    return x.new_empty(*x.shape[:2], columns)
+
+
 def _fake_fwd(
     x: Tensor,
     weights: list[Tensor],
@@ -139,6 +149,21 @@ def _fake_fwd(
     outputs = [x.new_empty(x.shape[0], x.shape[1], w.shape[2]) for w in weights]
     pre = [torch.empty_like(h) for h in outputs[:-1]] if save and activation == "swish" else []
     return (outputs if save else outputs[-1:]), pre
+
+
+def _native_fake_fwd(
+    x: Tensor,
+    weights: list[Tensor],
+    biases: list[Tensor],
+    members: Tensor | None,
+    activation: str,
+    precision: str,
+    save: bool,
+) -> tuple[list[Tensor], list[Tensor]]:
+    *sizes, last = (w.shape[2] for w in weights)
+    hidden = [native_hidden(x, n, precision) for n in sizes] if save else []
+    slopes = [torch.empty_like(h) for h in hidden] if activation == "swish" else []
+    return [*hidden, x.new_empty(*x.shape[:2], last)], slopes
 
 
 def _fake_bwd(
@@ -164,6 +189,7 @@ define(
     "(Tensor x, Tensor[] weights, Tensor[] biases, Tensor? members, str activation, "
     "str precision, bool save) -> (Tensor[] outputs, Tensor[] pre)",
     _fake_fwd,
+    native_fake=_native_fake_fwd,
 )
 define(
     "ensemble_mlp_bwd",

@@ -6,7 +6,7 @@ namespace {
 
 // What both directions need of u = mean + exp(log_std) * noise.
 struct Drawn {
-  V noise, raw, log_std, spread, u, tanh;
+  V noise, raw, log_std, spread, u, tanh_u;
 };
 
 Drawn draw(const SquashedGaussian& op, long row, long j, long count) {
@@ -17,9 +17,7 @@ Drawn draw(const SquashedGaussian& op, long row, long j, long count) {
   d.log_std = at_most(at_least(d.raw, op.log_std_min), op.log_std_max);
   d.spread = exp(d.log_std) * d.noise;
   d.u = load(head, count) + d.spread;
-  const V fall = expm1(-2.0f * magnitude(d.u));  // in (-1, 0]
-  const V size = -fall / (2.0f + fall);
-  d.tanh = d.u < 0.0f ? -size : size;
+  d.tanh_u = tanh(d.u);
   return d;
 }
 
@@ -32,7 +30,7 @@ void forward_rows(const SquashedGaussian& op, long begin, long end) {
       // log(1 - tanh(u)^2), exact for large |u| where the plain form gives log(0)
       const V log_slope = 2.0f * (0.693147181f - d.u - softplus(-2.0f * d.u));
       const V log_normal = -0.5f * d.noise * d.noise - d.log_std - 0.918938533f;
-      store(op.action + row * op.size + j, d.tanh, count);
+      store(op.action + row * op.size + j, d.tanh_u, count);
       log_prob += sum(log_normal - log_slope, count);
     }
     op.log_prob[row] = log_prob;
@@ -48,7 +46,7 @@ void backward_rows(const SquashedGaussian& op, long begin, long end) {
       const V decay = exp(-2.0f * magnitude(d.u));
       const V slope = 4.0f * decay / ((1.0f + decay) * (1.0f + decay));  // d tanh(u) / du
       const V d_action = load(op.d_action + row * op.size + j, count);
-      const V d_u = d_action * slope + d_log_prob * 2.0f * d.tanh;  // d log_prob / du = 2 tanh(u)
+      const V d_u = d_action * slope + d_log_prob * 2.0f * d.tanh_u;  // d log_prob / du = 2 tanh(u)
       const V d_log_std = d_u * d.spread - d_log_prob;
       const I inside = (d.raw >= op.log_std_min) & (d.raw <= op.log_std_max);
       float* d_head = op.d_head + row * 2 * op.size + j;

@@ -15,7 +15,8 @@ LIBRARY = backend.native
         ("cuda", True, False, "bf16", "triton"),  # a GPU, but no native library
         ("cuda", False, True, "fp32", "reference"),
         ("cpu", True, True, "fp32", "native"),
-        ("cpu", True, True, "bf16", "reference"),  # native has no such products
+        ("cpu", True, True, "bf16", "native"),
+        ("cpu", True, True, "tf32", "reference"),  # native has no such products
         ("cpu", False, False, "fp32", "reference"),  # neither
     ],
 )
@@ -38,7 +39,7 @@ def test_auto_takes_what_there_is(monkeypatch, device, triton, native, precision
         ("warp", "cpu", "fp32", "kernels: expected one of .*found 'warp'"),
         ("triton", "cpu", "fp32", "triton needs a GPU, and the device is the CPU"),
         ("native", "cuda", "fp32", "native needs the CPU"),
-        ("native", "cpu", "bf16", "precision fp32 only|isn't installed"),
+        ("native", "cpu", "tf32", "precisions fp32 and bf16|isn't installed"),
         ("reference", "cpu", "fp8", "precision: expected one of .*found 'fp8'"),
     ],
 )

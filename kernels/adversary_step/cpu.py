@@ -1,0 +1,94 @@
+"""Native: memory for the results, and addresses for the library."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..addresses import addresses, native, network, optimizer
+from ..backend import active
+from ..ensemble_mlp.cpu import ensemble_mlp_fwd
+from .op import Draw
+
+if TYPE_CHECKING:
+    from ..adam.op import AdamState
+    from ..layers import Layers
+    from .op import Critic, Nominal
+
+
+def draw_native(
+    inputs: Tensor,
+    obs: Tensor,
+    eps: Tensor,
+    nominal: "Nominal",
+    adversary: "Layers",
+    touch: Tensor,
+) -> Draw:
+    """See `adversary_draw`."""
+    members, rows, size = eps.shape
+    precision = active().precision
+
+    def forward(layers: "Layers", save: bool) -> tuple[list[Tensor], list[Tensor]]:
+        networks = (list(layers.weights), list(layers.biases))
+        return ensemble_mlp_fwd(inputs, *networks, None, "swish", precision, save)
+
+    (head_p,), _ = forward(nominal.layers, save=False)
+    outputs, slopes = forward(adversary, save=True)
+    if obs.stride(2) != 1 or obs.stride(0) != rows * obs.stride(1):
+        obs = obs.contiguous()
+    bounds = (nominal.min_logvar, nominal.max_logvar)
+    eps = eps.contiguous()
+    mean_p, logvar_p, mean_g, logvar_g, sample = (eps.new_empty(eps.shape) for _ in range(5))
+    next_obs = eps.new_empty(2, *obs.shape)
+    draw = Draw(mean_p, logvar_p, mean_g, logvar_g, sample, next_obs, outputs, slopes)
+    native.adversary_draw(
+        members * rows,
+        size,
+        obs.stride(1),
+        addresses(
+            [head_p, outputs[-1], *bounds, touch, eps, obs, nominal.obs_low, nominal.obs_high]
+        ),
+        addresses(draw[:6]),
+        torch.get_num_threads(),
+    )
+    return draw
+
+
+def step_native_(
+    inputs: Tensor,
+    draw: Draw,
+    terminated: Tensor,
+    noise: Tensor,
+    adversary: "Layers",
+    touch: Tensor,
+    critic: "Critic",
+    eta: Tensor,
+    baseline: bool,
+    adam: "AdamState",
+) -> Tensor:
+    """See `adversary_step_`."""
+    members, rows, _ = inputs.shape
+    inputs, terminated, noise = inputs.contiguous(), terminated.contiguous(), noise.contiguous()
+    loss = inputs.new_empty(())
+    native.adversary_step(
+        members,
+        rows,
+        inputs.data_ptr(),
+        network(adversary),
+        addresses(draw.outputs),
+        addresses(draw.slopes),
+        addresses([*draw[:6], touch]),
+        terminated.data_ptr(),
+        noise.data_ptr(),
+        network(critic.actor),
+        network(critic.critic),
+        [critic.log_std_min, critic.log_std_max, critic.gamma],
+        critic.log_temperature.data_ptr(),
+        eta.data_ptr(),
+        baseline,
+        optimizer(adam),
+        loss.data_ptr(),
+        active().precision == "bf16",
+        torch.get_num_threads(),
+    )
+    return loss

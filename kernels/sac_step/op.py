@@ -1,0 +1,102 @@
+"""Public operation `sac_step_`, of the native backend only.
+
+Its readable truth is `SAC.update` on the other operations, with autograd, which the other backends
+run and the tests compare with.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..adam.op import AdamState
+from ..backend import active
+from ..checks import require_like, require_shape
+from ..layers import Layers
+
+
+class SacBatch(NamedTuple):
+    """obs, next_obs [B, S], action [B, A], reward, terminated [B]; both noises [B, A]."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    terminated: Tensor
+    critic_noise: Tensor
+    actor_noise: Tensor
+
+
+class SacNetworks(NamedTuple):
+    """actor: one network of relus, S to 2 A. critic, target: two, S + A to 1."""
+
+    actor: Layers
+    critic: Layers
+    target: Layers
+
+
+class SacOptimizers(NamedTuple):
+    """Of the actor's and the critics' weights, then biases, and of log_temperature."""
+
+    actor: AdamState
+    critic: AdamState
+    temperature: AdamState
+
+
+class SacSettings(NamedTuple):
+    """The policy's log-std is clamped; tau: how far the target networks follow in one step."""
+
+    log_std_min: float
+    log_std_max: float
+    gamma: float
+    tau: float
+    target_entropy: float
+
+
+def sac_step_(
+    batch: SacBatch,
+    networks: SacNetworks,
+    log_temperature: Tensor,
+    optimizers: SacOptimizers,
+    settings: SacSettings,
+) -> Tensor:
+    """One gradient step of critics, actor and temperature, then of the target networks, in place.
+
+    Source: SAC (arXiv 1812.05905), Eqs. (5), (7), (18). The actor sees the new critics.
+
+    Args:
+        log_temperature: [].
+    Returns:
+        [5]: critics' loss, actor's loss, mean Q, entropy in nats, new log-temperature.
+    Backends: native.
+    Raises:
+        ValueError: another backend is active; shapes, dtypes or devices differ, or an optimiser is
+            of other tensors. Nothing is written then.
+    """
+    if active().name != "native":
+        raise ValueError(f"kernels: expected native to be active, found {active().name}")
+    cpu = torch.device("cpu")
+    (rows, size), actions = batch.obs.shape, batch.action.shape[-1]
+    shapes = {
+        "action": (rows, actions),
+        "reward": (rows,),
+        "next_obs": (rows, size),
+        "terminated": (rows,),
+        "critic_noise": (rows, actions),
+        "actor_noise": (rows, actions),
+    }
+    for name, shape in shapes.items():
+        require_shape(name, getattr(batch, name), shape)
+    for name, tensor in (*batch._asdict().items(), ("log_temperature", log_temperature)):
+        require_like(name, tensor, torch.float32, cpu)
+    require_shape("log_temperature", log_temperature, ())
+    actor, critic, target = networks
+    actor.require("actor", [size, *actor.sizes()[1:-1], 2 * actions], 1)
+    critic.require("critic", [size + actions, *critic.sizes()[1:-1], 1], 2)
+    target.require("target", critic.sizes(), 2)
+    optimizers.actor.require("actor", [*actor.weights, *actor.biases])
+    optimizers.critic.require("critic", [*critic.weights, *critic.biases])
+    optimizers.temperature.require("temperature", [log_temperature])
+    from .cpu import sac_step_native_
+
+    return sac_step_native_(batch, networks, log_temperature, optimizers, settings)

@@ -1,0 +1,298 @@
+"""The native gradient steps against the learners' own losses with autograd, in float64.
+
+An optimiser's first moments after one step from zero are a tenth of the gradients, so they show
+every gradient as the step used it.
+"""
+
+import copy
+
+import pytest
+import torch
+
+from rmbpo_fast import kernels
+from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.config import AdversaryConfig, ModelConfig, SACConfig
+from rmbpo_fast.game import Game
+from rmbpo_fast.kernels import backend
+from rmbpo_fast.kernels.backend import using
+from rmbpo_fast.kernels.testing import assert_near_truth, draw
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.sac import SAC
+from rmbpo_fast.types import Transition
+from rmbpo_fast.world_model import WorldModel
+
+pytestmark = [
+    pytest.mark.skipif(backend.native is None, reason="the native library isn't installed"),
+    pytest.mark.usefixtures("native_level"),
+]
+CPU = torch.device("cpu")
+S, A, E = 5, 2, 3
+PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16"])
+
+
+def _stirred(module):
+    """Moves every parameter: biases start at 0, where relus have their kink."""
+    with torch.no_grad():
+        for i, p in enumerate(module.parameters()):
+            p += 0.1 * draw(*p.shape, seed=i).float()
+    return module
+
+
+def _double(module, optimizers):
+    """A copy in float64, optimisers included; `optimizers(copy)` are they."""
+    exact = copy.deepcopy(module).double()
+    for optimizer in optimizers(exact):
+        optimizer.state.clear()
+    return exact
+
+
+def _assert_same_gradients(found, truth, precision):
+    found, truth = found.lists().exp_avgs, truth.lists().exp_avgs
+    for i, (a, b) in enumerate(zip(found, truth, strict=True)):
+        assert_near_truth(a, b, precision, f"gradient {i}")
+
+
+def _world_model(hidden=(23, 40)):
+    config = ModelConfig(num_members=E, num_elites=2, model_hidden=hidden)
+    config = config.__class__(**{**vars(config), "model_weight_decay": (1e-3,) * (len(hidden) + 1)})
+    generator = torch.Generator().manual_seed(0)
+    bounds = (torch.full((S,), -1.0), torch.full((S,), 1.5))
+    return _stirred(WorldModel(S, A, config, *bounds, generator, CPU))
+
+
+def _sac(**settings):
+    config = SACConfig(sac_hidden=(40, 23), **settings)
+    sac = _stirred(SAC(S, A, config, torch.Generator().manual_seed(1), CPU))
+    for critic in (sac.critic, sac.target_critic):  # a mean of Q that is no small difference
+        critic.net.biases[-1].data += 1.0
+    return sac
+
+
+@PRECISIONS
+@pytest.mark.parametrize("rows", [1, 63, 256])
+def test_nominal_step(rows, precision):
+    model = _world_model()
+    exact = _double(model, lambda m: [m.optimizer])
+    table = (draw(300, S + A), draw(300, S + 1, seed=2))
+    batch = torch.randint(300, (E, rows), generator=torch.Generator().manual_seed(0))
+    exact.table = table
+    exact._train_step(batch)
+    model.table = tuple(t.float() for t in table)
+    with using("native", precision):
+        model._train_step(batch)
+    _assert_same_gradients(model.optimizer, exact.optimizer, precision)
+    if precision == "fp32":
+        for found, truth in zip(model.parameters(), exact.parameters(), strict=True):
+            assert_near_truth(found, truth.detach(), "fp32")
+
+
+def test_nominal_step_gives_the_loss_before_it():
+    model = _world_model()
+    inputs, targets = draw(E, 63, S + A).float(), draw(E, 63, S + 1, seed=2).float()
+    expected = model.loss(inputs, targets).item()
+    state = model.optimizer.lists()
+    with using("native"):
+        found = kernels.nominal_step_(
+            inputs, targets, model.net.layers, model.min_logvar, model.max_logvar, 0.01, state
+        )
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("rows", [1, 63, 256])
+def test_sac_step(rows, packed, precision):
+    """Steps too small to matter, so that the actor's gradient is at the same critics."""
+    # an entropy target far off, so that the temperature's gradient is no small difference
+    sac = _sac(sac_lr=1e-12, target_entropy=-20.0)
+    exact = _double(sac, lambda s: s.optimizers.values())
+    replay = ReplayBuffer(S, A, 1)
+    batch = replay.unpack(draw(rows, replay.width))
+    batch = batch._replace(terminated=(batch.terminated > 0).double())
+    noises = [draw(rows, A, seed=i) for i in (3, 4)]
+    truth = exact.update(batch, *noises)
+    moved = [t.float() for t in batch]
+    if packed:
+        moved = replay.unpack(torch.cat([t.reshape(rows, -1) for t in moved], dim=1))
+    with using("native", precision):
+        found = sac.update(Transition(*moved), *(n.float() for n in noises))
+    assert found.keys() == truth.keys()
+    for name in found:
+        assert_near_truth(found[name], truth[name], precision, name)
+    kinks = "bf16_kinks" if precision == "bf16" else precision
+    for name in sac.optimizers:
+        _assert_same_gradients(sac.optimizers[name], exact.optimizers[name], kinks)
+
+
+def test_sac_step_moves_what_the_reference_moves():
+    """Parameters and targets after three steps: the actor sees the new critics, targets follow."""
+    sac = _sac(sac_lr=1e-2, tau=0.3)
+    other = copy.deepcopy(sac)
+    replay = ReplayBuffer(S, A, 1)
+    for seed in range(3):
+        batch = replay.unpack(draw(64, replay.width, seed=seed).float())
+        batch = batch._replace(terminated=(batch.terminated > 0).float())
+        noises = [draw(64, A, seed=10 + seed + i).float() for i in (0, 1)]
+        sac.update(batch, *noises)
+        with using("native"):
+            other.update(batch, *noises)
+    for (name, p), q in zip(sac.state_dict().items(), other.state_dict().values(), strict=True):
+        # Adam's steps are about lr whatever the gradient's size, so a gradient near 0 may differ
+        torch.testing.assert_close(q, p, rtol=0, atol=2e-3, msg=name)
+        assert (q - p).abs().mean() < 1e-5, name
+
+
+def _game(sac, model):
+    def rule(obs):  # ends about half of the rows
+        return obs[..., 0] > 0.1
+
+    return Game(model, sac, rule)
+
+
+@PRECISIONS
+@pytest.mark.parametrize("rows", [1, 63, 256])
+@pytest.mark.parametrize(
+    "settings", [{}, {"baseline": "none"}, {"adversary_dims": (0, S)}], ids=str
+)
+def test_adversary_step(rows, settings, precision):
+    config = AdversaryConfig(eta=0.3, kl_target_nats=None, **settings)
+    model, sac = _world_model(), _sac()
+    generator = torch.Generator().manual_seed(2)
+    adversary = _stirred(Adversary(S, A, config, (40, 23), E, generator, CPU))
+    exact = _double(adversary, lambda a: [a.optimizer])
+    exact_game = _game(copy.deepcopy(sac).double(), copy.deepcopy(model).double())
+    exact_game.world_model.obs_low = exact_game.world_model.obs_low.double()
+    exact_game.world_model.obs_high = exact_game.world_model.obs_high.double()
+    arguments = [draw(E, rows, n, seed=n) for n in (S, A, S + 1)] + [draw(E, rows, A, seed=99)]
+    truth = exact.loss(exact_game, *arguments)
+    exact.optimizer.minimize(truth)
+    with using("native", precision):
+        found = adversary._native_step(_game(sac, model), *(t.float() for t in arguments))
+    assert_near_truth(found, truth.detach(), precision, "loss")
+    _assert_same_gradients(adversary.optimizer, exact.optimizer, precision)
+
+
+def test_the_adversarys_training_takes_the_native_step(monkeypatch):
+    """And its own loss where the step is of another objective."""
+    sac, model = _sac(), _world_model()
+    real = ReplayBuffer(S, A, 100)
+    real.add_(draw(100, real.width).float())
+    rows = torch.randint(100, (1, E, 8))
+    taken = []
+    step = kernels.adversary_step_
+    monkeypatch.setattr(
+        "rmbpo_fast.adversary.adversary_step_", lambda *a: taken.append(1) or step(*a)
+    )
+    for settings, expected in (
+        ({}, 1),
+        ({"parametrization": "full"}, 0),
+        ({"estimator": "pathwise"}, 0),
+    ):
+        taken.clear()
+        generator = torch.Generator().manual_seed(0)
+        adversary = Adversary(S, A, AdversaryConfig(**settings), (40, 23), E, generator, CPU)
+        before = [p.detach().clone() for p in adversary.parameters()]
+        with using("native"):
+            adversary.train_steps(rows, real, _game(sac, model), generator)
+        assert len(taken) == expected
+        moved = zip(before, adversary.parameters(), strict=True)
+        assert any(not torch.equal(p, q) for p, q in moved)
+
+
+def _everything(sac, model, adversary):
+    for module in (sac, model, adversary):
+        yield from module.state_dict().values()
+    for optimizer in (*sac.optimizers.values(), model.optimizer, adversary.optimizer):
+        for state in optimizer.state.values():
+            yield from state.values()
+
+
+def test_steps_refuse_what_does_not_fit_and_write_nothing():
+    sac, model = _sac(), _world_model()
+    generator = torch.Generator().manual_seed(2)
+    adversary = Adversary(S, A, AdversaryConfig(), (40, 23), E, generator, CPU)
+    optimizers = kernels.SacOptimizers(
+        *(sac.optimizers[n].lists() for n in ("actor", "critic", "temperature"))
+    )
+    networks = kernels.SacNetworks(
+        *(net.net.layers for net in (sac.actor, sac.critic, sac.target_critic))
+    )
+    settings = kernels.SacSettings(-20.0, 2.0, 0.99, 0.005, -1.0)
+    columns = [torch.zeros(8, n) for n in (S, A)], torch.zeros(8), torch.zeros(8, S)
+    batch = kernels.SacBatch(
+        *columns[0], columns[1], columns[2], columns[1], torch.zeros(8, A), torch.zeros(8, A)
+    )
+    bounds = (model.min_logvar, model.max_logvar)
+    inputs, targets = torch.zeros(E, 8, S + A), torch.zeros(E, 8, S + 1)
+
+    def sac_step(**changes):
+        arguments = {
+            "batch": batch,
+            "networks": networks,
+            "log_temperature": sac.log_temperature,
+            "optimizers": optimizers,
+            "settings": settings,
+        }
+        return kernels.sac_step_(**{**arguments, **changes})
+
+    def nominal(inputs=inputs, targets=targets, layers=model.net.layers, optimizer=None):
+        optimizer = optimizer or model.optimizer.lists()
+        return kernels.nominal_step_(inputs, targets, layers, *bounds, 0.01, optimizer)
+
+    nominal_layers = kernels.Nominal(model.net.layers, *bounds, model.obs_low, model.obs_high)
+    touch = torch.ones(S + 1)
+
+    states = torch.zeros(E, 8, S)
+
+    def drawn(inputs=inputs, obs=states, eps=targets, touch=touch):
+        return kernels.adversary_draw(inputs, obs, eps, nominal_layers, adversary.net.layers, touch)
+
+    def adversary_step(draw, **changes):
+        critic = kernels.Critic(
+            networks.actor, networks.critic, sac.log_temperature, -20.0, 2.0, 0.99
+        )
+        arguments = {
+            "terminated": torch.zeros(2, E, 8, dtype=torch.bool),
+            "noise": torch.zeros(E, 8, A),
+            "adversary": adversary.net.layers,
+            "touch": touch,
+            "critic": critic,
+            "eta": torch.tensor(0.1),
+            "baseline": True,
+            "optimizer": adversary.optimizer.lists(),
+        }
+        return kernels.adversary_step_(inputs, draw, **{**arguments, **changes})
+
+    with pytest.raises(ValueError, match="expected native to be active, found reference"):
+        sac_step()
+    with using("native"):
+        good = drawn()
+        model.optimizer.lists(), adversary.optimizer.lists()
+        before = [t.clone() for t in _everything(sac, model, adversary)]
+        cases = [
+            (lambda: sac_step(batch=batch._replace(actor_noise=torch.zeros(7, A))),
+             r"actor_noise: expected shape \(8, 2\), found \(7, 2\)"),
+            (lambda: sac_step(batch=batch._replace(reward=torch.zeros(8).double())),
+             "reward: expected torch.float32 on cpu, found torch.float64"),
+            (lambda: sac_step(batch=batch._replace(obs=torch.zeros(8, S, device="meta"))),
+             "obs: expected torch.float32 on cpu, found torch.float32 on meta"),
+            (lambda: sac_step(networks=networks._replace(target=networks.actor)), "target, layer"),
+            (lambda: sac_step(optimizers=optimizers._replace(actor=optimizers.critic)),
+             "actor: expected an optimiser of"),
+            (lambda: nominal(inputs=torch.zeros(E, 7, S + A)),
+             r"inputs: expected shape \(3, 8, 7\), found \(3, 7, 7\)"),
+            (lambda: nominal(targets=targets.double()), "targets: expected torch.float32"),
+            (lambda: nominal(layers=adversary.net.layers), "expected an optimiser of"),
+            (lambda: nominal(optimizer=adversary.optimizer.lists()), "expected an optimiser of"),
+            (lambda: drawn(obs=torch.zeros(E, 8, S + 1)), "obs: expected shape"),
+            (lambda: drawn(touch=torch.ones(S + 1).bool()), "touch: expected torch.float32"),
+            (lambda: adversary_step(good, terminated=torch.zeros(2, E, 8)),
+             "terminated: expected torch.bool"),
+            (lambda: adversary_step(good, noise=torch.zeros(E, 8, A + 1)), "actor, layer"),
+            (lambda: adversary_step(good, eta=torch.zeros(1)), r"eta: expected shape \(\)"),
+        ]  # fmt: skip
+        for call, words in cases:
+            with pytest.raises(ValueError, match=words):
+                call()
+        after = list(_everything(sac, model, adversary))
+        assert all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
