@@ -23,17 +23,27 @@ NETWORKS = {
 }
 
 
-def _compare(compare, function: Callable[[], Sequence[Tensor]], calls: int) -> None:
-    def on(name: str) -> Callable[[], Sequence[Tensor]]:
-        def call() -> Sequence[Tensor]:
-            with using(name):
-                return function()
+def _race(race, function: Callable[[], Sequence[Tensor]], calls: int, precise: bool = True) -> None:
+    """Eager and compiled reference against native; `precise`: there is no other precision."""
+    compiled = torch.compile(function)
 
-        return call
+    def on(call: Callable[[], Sequence[Tensor]], *choice: str) -> Callable[[], Sequence[Tensor]]:
+        def chosen() -> Sequence[Tensor]:
+            with using(*choice):
+                return call()
 
-    for found, expected in zip(on("native")(), on("reference")(), strict=True):
+        return chosen
+
+    rivals = {
+        "reference": on(function, "reference"),
+        "reference, compiled": on(compiled, "reference"),
+        "native fp32": on(function, "native"),
+    }
+    if not precise:
+        rivals["native bf16"] = on(function, "native", "bf16")
+    for found, expected in zip(rivals["native fp32"](), rivals["reference"](), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
-    compare(on("reference"), on("native"), calls, names=("reference", "native"))
+    race(rivals, calls)
 
 
 def _float(*shape: int, seed: int = 1) -> Tensor:
@@ -47,7 +57,7 @@ def _network(name: str) -> tuple[list[Tensor], list[Tensor], int, int, str]:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def bench_ensemble_mlp(name, compare):
+def bench_ensemble_mlp(name, race):
     weights, biases, members, inputs, activation = _network(name)
     leaves = [t.requires_grad_() for t in (*weights, *biases)]
     x = _float(members, B, inputs)
@@ -56,22 +66,22 @@ def bench_ensemble_mlp(name, compare):
         out = kernels.ensemble_mlp(x, weights, biases, activation)
         return torch.autograd.grad(out.mean(), leaves)
 
-    _compare(compare, train, 10)
+    _race(race, train, 10, precise=False)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def bench_ensemble_mlp_without_gradients(name, compare):
+def bench_ensemble_mlp_without_gradients(name, race):
     """Rollouts: 4,000 rows a member."""
     weights, biases, members, inputs, activation = _network(name)
     x = _float(members, 4_000, inputs)
-    _compare(compare, lambda: [kernels.ensemble_mlp(x, weights, biases, activation)], 2)
+    _race(race, lambda: [kernels.ensemble_mlp(x, weights, biases, activation)], 2, precise=False)
 
 
-def bench_gaussian_nll(compare):
+def bench_gaussian_nll(race):
     head, target = _float(E, B, 2 * D).requires_grad_(), _float(E, B, D)
     bounds = [torch.full((D,), v, requires_grad=True) for v in (-10.0, 0.5)]
-    _compare(
-        compare,
+    _race(
+        race,
         lambda: torch.autograd.grad(
             kernels.gaussian_nll(head, target, *bounds).sum(), [head, *bounds]
         ),
@@ -79,35 +89,35 @@ def bench_gaussian_nll(compare):
     )
 
 
-def bench_gaussian_kl_score(compare):
+def bench_gaussian_kl_score(race):
     tensors = [_float(E, B, D, seed=i) for i in range(5)]
     learning = [t.requires_grad_() for t in tensors[:2]]
     constants = (*tensors[2:], _float(E, B), torch.tensor(0.05))
-    _compare(
-        compare,
+    _race(
+        race,
         lambda: torch.autograd.grad(kernels.gaussian_kl_score(*learning, *constants), learning),
         20,
     )
 
 
-def bench_squashed_gaussian(compare):
+def bench_squashed_gaussian(race):
     head, noise = _float(B, 2 * A).requires_grad_(), _float(B, A)
 
     def train() -> Sequence[Tensor]:
         action, log_prob = kernels.squashed_gaussian(head, noise, -20.0, 2.0)
         return torch.autograd.grad(action.sum() + log_prob.sum(), [head])
 
-    _compare(compare, train, 50)
+    _race(race, train, 50)
 
 
-def bench_sample_transition(compare):
+def bench_sample_transition(race):
     rows = 20_000
     tensors = [_float(rows, n, seed=i) for i, n in enumerate((S, A, D, D, D))]
     bounds = (torch.full((S,), -10.0), torch.full((S,), 10.0))
-    _compare(compare, lambda: kernels.sample_transition(*tensors, *bounds)[:1], 10)
+    _race(race, lambda: kernels.sample_transition(*tensors, *bounds)[:1], 10)
 
 
-def bench_adam(compare):
+def bench_adam(race):
     """The dynamics ensemble's parameters."""
     weights, biases, *_ = _network("dynamics")
     params = [*weights, *biases]
@@ -120,4 +130,4 @@ def bench_adam(compare):
         kernels.adam_(params, grads, *moments, steps, decays, 1e-6, 0.9, 0.999, 1e-8)
         return []
 
-    _compare(compare, step, 10)
+    _race(race, step, 10)

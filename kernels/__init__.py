@@ -4,7 +4,14 @@ One folder is one operation: `reference.py` is the readable truth, `op.py` the p
 """
 
 from .adam.op import AdamState, adam_
-from .adversary_step.op import Critic, Draw, Nominal, adversary_draw, adversary_step_
+from .adversary_step.op import (
+    Critic,
+    Draw,
+    Nominal,
+    adversary_draw,
+    adversary_step_,
+    residual_gaussian,
+)
 from .ensemble_mlp.op import ensemble_mlp
 from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
 from .gaussian_nll.op import bound_logvar, gaussian_nll
@@ -34,6 +41,7 @@ __all__ = [
     "gaussian_log_prob",
     "gaussian_nll",
     "nominal_step_",
+    "residual_gaussian",
     "sac_step_",
     "sample_transition",
     "squashed_gaussian",

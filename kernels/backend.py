@@ -16,6 +16,10 @@ except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not ins
 
 BACKENDS = ("reference", "native", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
+# processors whose bf16 products are faster than float32 ones, by `native.cpu_isa()`
+_FAST_BF16 = ("avx512bf16",)
+# of freed memory, which new tensors then take without page faults
+_KEPT_BYTES = 1 << 30
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
 OPS = (
     "adam",
@@ -66,6 +70,7 @@ def use(name: str, precision: str = "fp32") -> None:
             raise ValueError("kernels: the native library isn't installed")
         if precision == "tf32":
             raise ValueError("kernels: native has precisions fp32 and bf16, found 'tf32'")
+        native.keep_freed_memory(_KEPT_BYTES)
     if name in _BODIES:
         for op in OPS:
             importlib.import_module(f".{op}.{_BODIES[name]}", __package__)
@@ -90,16 +95,19 @@ def interpreting() -> bool:
 
 
 def choose_backend(
-    requested: str, device: torch.device, precision: str = "fp32"
+    requested: str, device: torch.device, precision: str = "fp32", compiled: bool = True
 ) -> dict[str, str | int]:
     """Chooses and activates the backend of this run.
 
     Args:
         requested: "auto" or a name in `BACKENDS`; a name is never replaced by another. auto takes
-            triton on a GPU where Triton is installed, native on a CPU where the native library is
-            and the precision isn't tf32, and reference otherwise.
+            reference without `compiled`; with it triton on a GPU where Triton is installed, native
+            on a CPU where the native library is and the precision isn't tf32, and reference
+            otherwise.
         device: where the tensors live.
-        precision: see `Backend`.
+        precision: see `Backend`; auto is bf16 for native kernels on a processor that has fast bf16
+            products, and fp32 otherwise.
+        compiled: whether auto may take compiled kernels.
     Returns:
         The facts that belong beside any figure: backend, precision, native library, instruction
         set, versions, threads, device name.
@@ -109,10 +117,13 @@ def choose_backend(
     name = requested
     if requested == "auto":
         name = "reference"
-        if device.type == "cuda" and find_spec("triton"):
+        if compiled and device.type == "cuda" and find_spec("triton"):
             name = "triton"
-        elif device.type == "cpu" and native is not None and precision != "tf32":
+        elif compiled and device.type == "cpu" and native is not None and precision != "tf32":
             name = "native"
+    if precision == "auto":
+        fast = name == "native" and native is not None and native.cpu_isa() in _FAST_BF16
+        precision = "bf16" if fast else "fp32"
     if name == "native" and device.type != "cpu":
         raise ValueError(f"kernels: native needs the CPU, and the device is {device}")
     if name == "triton":

@@ -111,7 +111,8 @@ struct NominalStep {
   float* loss;
 };
 
-// g around p in the residual parametrisation, a draw of it, and where draw and mean lead.
+// g around p in the residual parametrisation; with eps also a draw of it, and where draw and mean
+// lead: without it mean_g and logvar_g are all that is written.
 struct AdversaryDraw {
   long count, size, obs_stride;  // count: E * rows; size: D = S + 1
   const float *head_p, *head_g;  // [count, 2 D]

@@ -1,4 +1,4 @@
-"""What --compile does with a run's heavy functions: CUDA graphs on a GPU.
+"""What --compile does with a run's heavy functions besides compiled kernels: CUDA graphs on a GPU.
 
 This is the only file that says which functions are captured. Everything that they read or write is
 listed by `touched`, and all of it changes in place, so a graph's addresses stay right until a
@@ -14,6 +14,7 @@ from torch import Tensor
 from rmbpo_fast.agent import Agent, learners
 from rmbpo_fast.config import Config
 from rmbpo_fast.graph import Captured, CudaGraphs
+from rmbpo_fast.kernels.backend import active
 from rmbpo_fast.loop import Steps, make_steps
 
 
@@ -23,9 +24,10 @@ def accelerate(agent: Agent, config: Config, device: torch.device) -> tuple[Step
     The gradient steps of the world model and of the adversary are replaced in `agent`.
     """
     if device.type == "cpu":
+        kernels = active()
         return make_steps(agent, config), (
-            "compile: nothing but the kernels, torch.compile gains too little on a CPU "
-            "(bench/RESULTS.md)"
+            f"compile: {kernels.name} kernels in {kernels.precision}; torch.compile gains nothing "
+            "on a CPU (bench/RESULTS.md)"
         )
     compile_losses(agent)
     return capture(agent, config, CudaGraphs()), (

@@ -21,6 +21,7 @@ from rmbpo_fast.kernels import (
     adversary_step_,
     bound_logvar,
     gaussian_kl,
+    residual_gaussian,
 )
 from rmbpo_fast.kernels.backend import active
 from rmbpo_fast.losses import pathwise_loss, score_loss
@@ -118,6 +119,11 @@ class Adversary(nn.Module):
         self, world_model: WorldModel, inputs: Tensor, members: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of g_psi, [E, B, D] each; arguments as `WorldModel.predict`'s."""
+        residual = self.config.parametrization == "residual"
+        if residual and active().name == "native" and not torch.is_grad_enabled():
+            heads = (world_model.net(inputs, members), self.net(inputs, members))
+            bounds = (world_model.min_logvar, world_model.max_logvar)
+            return residual_gaussian(*heads, *bounds, self._touchable.to(torch.float32))
         with torch.no_grad():
             mean_p, logvar_p = world_model.predict(inputs, members)
         return self.around(world_model, inputs, mean_p, logvar_p, members)

@@ -176,13 +176,14 @@ class RunConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     compile: bool = False
-    """Compile the learning functions where that is faster on this device."""
+    """Run fast: compiled kernels, and on a GPU CUDA graphs. Without it runs are plain PyTorch."""
     kernels: Literal["auto", "reference", "native", "triton"] = "auto"
-    """Backend of the hot operations; auto takes triton on a GPU, and native on a CPU in fp32."""
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Backend of the hot operations; with --compile auto takes triton on a GPU, native on a CPU."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Operands of matrix products: as exact as float32 (fp32), 11 bits (tf32) or 8 bits (bf16);
-    sums, weights and optimiser stay float32. On a CPU it sets PyTorch's own matmul precision,
-    which takes effect only where PyTorch has such a product for the processor."""
+    sums, weights and optimiser stay float32. auto is bf16 for native kernels on a processor that
+    has fast bf16 products, fp32 otherwise. For PyTorch's kernels on a CPU it is PyTorch's matmul
+    precision, which takes effect only where there is such a product for the processor."""
     threads: int | None = None
     """CPU threads of PyTorch; PyTorch's own choice if unset."""
     eval_episodes: int = 10

@@ -44,7 +44,9 @@ def run(config: Config) -> int:
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:
-        machine = choose_backend(config.run.kernels, device, config.run.precision)
+        machine = choose_backend(
+            config.run.kernels, device, config.run.precision, config.run.compile
+        )
     except ValueError as error:
         reason = str(error).removeprefix("kernels: ")
         raise ConfigError(f"--kernels {config.run.kernels}: {reason}") from error

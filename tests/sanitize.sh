@@ -14,4 +14,4 @@ cmake --build "$build" -j2 >>"$build.log"
 # -s: what a sanitizer says must not be captured, it ends the process
 LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" \
 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$build" \
-  python -m pytest tests/kernels/test_native.py -q -s -p no:cacheprovider "$@"
+  python -m pytest tests/kernels/test_native*.py -q -s -p no:cacheprovider "$@"

@@ -5,8 +5,8 @@
 namespace rmbpo::RMBPO_ISA {
 namespace {
 
-// p's distribution from its head, g's around it, a draw from g, and where the draw and g's mean
-// lead, for rows of E * rows.
+// p's distribution from its head and g's around it; with eps a draw from g, and where the draw and
+// g's mean lead. For rows of E * rows.
 void draw_rows(const AdversaryDraw& op, long begin, long end) {
   const long size = op.size, states = size - 1;
   for (long row = begin; row < end; ++row)
@@ -19,13 +19,13 @@ void draw_rows(const AdversaryDraw& op, long begin, long end) {
       const V logvar_p = low + softplus(upper - low), mean_p = load(head_p, count);
       const V touch = load(op.touch + j, count);  // 0 or 1
       const V mean_g = mean_p + touch * load(head_g, count) * exp(0.5f * logvar_p);
-      const V logvar_g =
-          logvar_p + touch * 2.0f * tanh(0.5f * load(head_g + size, count));
+      const V logvar_g = logvar_p + touch * 2.0f * tanh(0.5f * load(head_g + size, count));
+      store(op.mean_g + at, mean_g, count);
+      store(op.logvar_g + at, logvar_g, count);
+      if (!op.eps) continue;
       const V sample = mean_g + exp(0.5f * logvar_g) * load(op.eps + at, count);
       store(op.mean_p + at, mean_p, count);
       store(op.logvar_p + at, logvar_p, count);
-      store(op.mean_g + at, mean_g, count);
-      store(op.logvar_g + at, logvar_g, count);
       store(op.sample + at, sample, count);
       if (state_count <= 0) continue;
       const V obs = load(op.obs + row * op.obs_stride + j, state_count);

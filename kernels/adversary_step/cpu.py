@@ -1,5 +1,6 @@
 """Native: memory for the results, and addresses for the library."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,25 @@ if TYPE_CHECKING:
     from ..adam.op import AdamState
     from ..layers import Layers
     from .op import Critic, Nominal
+
+
+def residual_gaussian_native(
+    head_p: Tensor, head_g: Tensor, min_logvar: Tensor, max_logvar: Tensor, touch: Tensor
+) -> tuple[Tensor, Tensor]:
+    """See `residual_gaussian`."""
+    *rows, width = head_p.shape
+    mean, logvar = (head_p.new_empty(*rows, width // 2) for _ in range(2))
+    heads = [head_p.contiguous(), head_g.contiguous()]
+    none = [0] * 4
+    native.adversary_draw(
+        math.prod(rows),
+        width // 2,
+        0,
+        [*addresses([*heads, min_logvar, max_logvar, touch]), *none],
+        [0, 0, *addresses([mean, logvar]), 0, 0],
+        torch.get_num_threads(),
+    )
+    return mean, logvar
 
 
 def draw_native(

@@ -1,8 +1,8 @@
-"""Public operations `adversary_draw` and `adversary_step_`, of the native backend only.
+"""Public operations of the adversary, of the native backend only.
 
 Their readable truth is `Adversary.loss` in the residual parametrisation with the score-function
 estimator, with autograd and `Adam.minimize`, which the other backends run and the tests compare
-with. They are two, because the termination rule between them is the task's, any function.
+with. A step is two calls, because the termination rule between them is the task's, any function.
 """
 
 from typing import NamedTuple
@@ -57,6 +57,31 @@ class Critic(NamedTuple):
     log_std_min: float
     log_std_max: float
     gamma: float
+
+
+def residual_gaussian(
+    head_p: Tensor, head_g: Tensor, min_logvar: Tensor, max_logvar: Tensor, touch: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of g, [E, B, D] each, around p: see `adversary_draw`.
+
+    Args:
+        head_p, head_g: [E, B, 2 D], the networks' outputs.
+        min_logvar, max_logvar: [D], bounds of p's log-variance. touch: [D].
+    Gradients: none.   Backends: native.
+    Raises:
+        ValueError: another backend is active; shapes, dtypes or devices differ.
+    """
+    _require_native()
+    require_shape("head_g", head_g, tuple(head_p.shape))
+    size = head_p.shape[-1] // 2
+    bounds = {"min_logvar": min_logvar, "max_logvar": max_logvar, "touch": touch}
+    for name, tensor in bounds.items():
+        require_shape(name, tensor, (size,))
+    for name, tensor in {"head_p": head_p, "head_g": head_g, **bounds}.items():
+        require_like(name, tensor, torch.float32, CPU)
+    from .cpu import residual_gaussian_native
+
+    return residual_gaussian_native(head_p, head_g, min_logvar, max_logvar, touch)
 
 
 def adversary_draw(

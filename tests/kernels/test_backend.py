@@ -31,6 +31,24 @@ def test_auto_takes_what_there_is(monkeypatch, device, triton, native, precision
     assert facts["precision"] == precision
     assert facts["native"] == (LIBRARY.__version__ if native else "not installed")
     assert facts["device"] == ("a GPU" if device == "cuda" else "cpu")
+    facts = backend.choose_backend("auto", torch.device(device), precision, compiled=False)
+    assert facts["backend"] == backend.active().name == "reference"
+
+
+@pytest.mark.parametrize(
+    ("kernels", "isa", "expected"),
+    [
+        ("native", "avx512bf16", "bf16"),
+        ("native", "avx512", "fp32"),
+        ("reference", "avx512bf16", "fp32"),
+    ],
+)
+def test_auto_precision_is_bf16_where_its_products_are_fast(monkeypatch, kernels, isa, expected):
+    if LIBRARY is None:
+        pytest.skip("the native library isn't installed")
+    monkeypatch.setattr(LIBRARY, "cpu_isa", lambda: isa)
+    facts = backend.choose_backend(kernels, torch.device("cpu"), "auto")
+    assert facts["precision"] == backend.active().precision == expected
 
 
 @pytest.mark.parametrize(

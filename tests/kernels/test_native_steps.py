@@ -172,6 +172,22 @@ def test_adversary_step(rows, settings, precision):
     _assert_same_gradients(adversary.optimizer, exact.optimizer, precision)
 
 
+@PRECISIONS
+@pytest.mark.parametrize("settings", [{}, {"adversary_dims": (0, S)}], ids=str)
+def test_prediction_of_g(settings, precision):
+    model, generator = _world_model(), torch.Generator().manual_seed(2)
+    config = AdversaryConfig(**settings)
+    adversary = _stirred(Adversary(S, A, config, (40, 23), E, generator, CPU))
+    inputs, members = draw(2, 63, S + A), torch.tensor([2, 0])
+    with torch.no_grad():
+        exact = copy.deepcopy(adversary).double()
+        truth = exact.predict(copy.deepcopy(model).double(), inputs, members)
+        with using("native", precision):
+            found = adversary.predict(model, inputs.float(), members)
+    for a, b in zip(found, truth, strict=True):
+        assert_near_truth(a, b, precision)
+
+
 def test_the_adversarys_training_takes_the_native_step(monkeypatch):
     """And its own loss where the step is of another objective."""
     sac, model = _sac(), _world_model()
@@ -286,6 +302,8 @@ def test_steps_refuse_what_does_not_fit_and_write_nothing():
             (lambda: nominal(optimizer=adversary.optimizer.lists()), "expected an optimiser of"),
             (lambda: drawn(obs=torch.zeros(E, 8, S + 1)), "obs: expected shape"),
             (lambda: drawn(touch=torch.ones(S + 1).bool()), "touch: expected torch.float32"),
+            (lambda: kernels.residual_gaussian(targets, targets[:, :7], *bounds, touch),
+             r"head_g: expected shape \(3, 8, 6\), found \(3, 7, 6\)"),
             (lambda: adversary_step(good, terminated=torch.zeros(2, E, 8)),
              "terminated: expected torch.bool"),
             (lambda: adversary_step(good, noise=torch.zeros(E, 8, A + 1)), "actor, layer"),
