@@ -27,7 +27,7 @@ def test_ten_seeded_steps(kernels, small_flags, tmp_path, monkeypatch):
     """
     if kernels == "native" and backend.native is None:
         pytest.skip("the native library isn't installed")
-    chosen = [*small_flags, "--kernels", kernels]
+    chosen = [*small_flags, "--kernels", kernels, "--precision", "fp32"]
     for name, (found, expected) in compare(chosen, tmp_path, monkeypatch).items():
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-6), name
 
