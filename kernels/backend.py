@@ -54,6 +54,12 @@ def active() -> Backend:
     return _active
 
 
+def require_native() -> None:
+    """Raises ValueError unless the native backend is active."""
+    if _active.name != "native":
+        raise ValueError(f"kernels: expected native to be active, found {_active.name}")
+
+
 def use(name: str, precision: str = "fp32") -> None:
     """Makes a backend the one of this process. PyTorch's own products take the precision too.
 

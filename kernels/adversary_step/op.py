@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..adam.op import AdamState
-from ..backend import active
+from ..backend import require_native
 from ..checks import require_like, require_shape
 from ..layers import Layers
 
@@ -71,7 +71,7 @@ def residual_gaussian(
     Raises:
         ValueError: another backend is active; shapes, dtypes or devices differ.
     """
-    _require_native()
+    require_native()
     require_shape("head_g", head_g, tuple(head_p.shape))
     size = head_p.shape[-1] // 2
     bounds = {"min_logvar": min_logvar, "max_logvar": max_logvar, "touch": touch}
@@ -106,7 +106,7 @@ def adversary_draw(
     Raises:
         ValueError: another backend is active; shapes, dtypes or devices differ.
     """
-    _require_native()
+    require_native()
     members, rows, size = eps.shape
     require_shape("inputs", inputs, (members, rows, inputs.shape[-1]))
     require_shape("obs", obs, (members, rows, size - 1))
@@ -154,7 +154,7 @@ def adversary_step_(
         ValueError: another backend is active; shapes, dtypes or devices differ, or the optimiser is
             of other tensors. Nothing is written then.
     """
-    _require_native()
+    require_native()
     members, rows, size = draw.sample.shape
     require_shape("inputs", inputs, (members, rows, inputs.shape[-1]))
     require_shape("terminated", terminated, (2, members, rows))
@@ -177,8 +177,3 @@ def adversary_step_(
     return step_native_(
         inputs, draw, terminated, noise, adversary, touch, critic, eta, baseline, optimizer
     )
-
-
-def _require_native() -> None:
-    if active().name != "native":
-        raise ValueError(f"kernels: expected native to be active, found {active().name}")

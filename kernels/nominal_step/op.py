@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..adam.op import AdamState
-from ..backend import active
+from ..backend import require_native
 from ..checks import require_like, require_shape
 from ..layers import Layers
 
@@ -38,8 +38,7 @@ def nominal_step_(
         ValueError: another backend is active; shapes, dtypes or devices differ, or the optimiser is
             of other tensors. Nothing is written then.
     """
-    if active().name != "native":
-        raise ValueError(f"kernels: expected native to be active, found {active().name}")
+    require_native()
     members, rows, size = targets.shape
     require_shape("inputs", inputs, (members, rows, inputs.shape[-1]))
     bounds = {"min_logvar": min_logvar, "max_logvar": max_logvar}

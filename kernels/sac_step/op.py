@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..adam.op import AdamState
-from ..backend import active
+from ..backend import require_native
 from ..checks import require_like, require_shape
 from ..layers import Layers
 
@@ -73,8 +73,7 @@ def sac_step_(
         ValueError: another backend is active; shapes, dtypes or devices differ, or an optimiser is
             of other tensors. Nothing is written then.
     """
-    if active().name != "native":
-        raise ValueError(f"kernels: expected native to be active, found {active().name}")
+    require_native()
     cpu = torch.device("cpu")
     (rows, size), actions = batch.obs.shape, batch.action.shape[-1]
     shapes = {
