@@ -48,6 +48,7 @@ class Physics:
     """A task's MuJoCo model: the distortions it takes, their nominal values, its XML with changes.
 
     Distortions, by the name that a user types (values are absolute unless said otherwise):
+
         torso_mass: kg; the torso's inertia stays.
         pole_mass: kg; the pole's inertia grows with it.
         body_mass:BODY: kg; the body's inertia stays.

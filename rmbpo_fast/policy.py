@@ -40,7 +40,7 @@ def save_policy(file: Path, actor: Actor, env_id: str, low: Tensor, high: Tensor
 
 
 class Policy:
-    """The deterministic policy tanh(mean(obs)), scaled to the environment's action box.
+    """The deterministic policy tanh(mean(obs)), scaled to the environment's action box:
 
         policy = Policy.load("runs/hopper/rmbpo/0-20260101-120000")
         action = policy(obs)

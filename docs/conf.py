@@ -1,0 +1,108 @@
+"""The documentation site: `python -m sphinx -W docs build/docs` in the root of the checkout."""
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+
+from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # document the checkout's files
+
+import rmbpo_fast
+
+project = "rmbpo_fast"
+author = copyright = "The rmbpo_fast developers"
+version = release = rmbpo_fast.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["dollarmath", "deflist"]
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = "rmbpo_fast"
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+html_math_renderer = "mathml"
+html_show_sphinx = False
+
+# A name of ours that is no longer there fails the build; torch's and Python's names are not checked.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!rmbpo_fast).*")]
+
+smartquotes = False  # s' is a state
+default_role = "code"  # docstrings put code in single backticks
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_use_param = False  # "Args" may describe two arguments in one line
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Attributes", "params_style")]
+
+logger = logging.getLogger(__name__)
+
+
+class Help(SphinxDirective):
+    """`{help} train --env hopper`: what a command says about its own options."""
+
+    required_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # no file that Sphinx watches says whether it has changed
+        command, *words = self.arguments[0].split()
+        main = importlib.import_module(f"rmbpo_fast.{command}").main
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            main([*words, "--help"])
+        if "usage:" not in text.getvalue():
+            raise self.error(f"{command} printed no help")
+        return [nodes.literal_block(text.getvalue(), text.getvalue(), language="text")]
+
+
+def mathml(translator, node: nodes.math | nodes.math_block) -> None:
+    """A formula as MathML, which browsers draw themselves; one that can't be read is a warning."""
+    block = isinstance(node, nodes.math_block)
+    try:
+        formula = tex2mathml(node.astext(), as_block=block)
+    except MathError as error:
+        logger.warning("formula %r: %s", node.astext(), error, location=node)
+    else:
+        translator.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
+
+
+def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
+    """The docstrings are plain text: `*` and `|` mean themselves, and an indented block is code."""
+    found, code = [], None  # code: indentation of the paragraph that a block of code follows
+    paragraph = ""
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if code is not None and line.strip() and indent <= code:
+            code = None
+        if code is None and line.strip():
+            before = len(paragraph) - len(paragraph.lstrip())
+            if found and not found[-1].strip() and paragraph.endswith(":") and indent > before:
+                found[-1:] = ["", " " * before + "::", ""]
+                code = before
+            else:
+                line = re.sub(r"`[^`]*`|[*|]", lambda m: m[0] if m[0][0] == "`" else "\\" + m[0], line)
+            paragraph = line.rstrip()
+        found.append(line)
+    lines[:] = found
+
+
+def setup(app) -> None:
+    os.environ["COLUMNS"] = "80"  # of the help texts
+    app.add_directive("help", Help)
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+    app.connect("autodoc-process-docstring", plain_docstring, priority=1)  # before napoleon
