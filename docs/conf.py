@@ -5,6 +5,7 @@ import importlib
 import io
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,11 +36,12 @@ html_css_files = ["style.css"]
 html_math_renderer = "mathml"
 html_show_sphinx = False
 
-# A name of ours that is no longer there fails the build; torch's and Python's names are not checked.
+# A name of ours that is no longer there fails the build; torch's and Python's aren't checked.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!rmbpo_fast).*")]
 
 smartquotes = False  # s' is a state
+highlight_language = "text"
 default_role = "code"  # docstrings put code in single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -95,14 +97,22 @@ def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
                 found[-1:] = ["", " " * before + "::", ""]
                 code = before
             else:
-                line = re.sub(r"`[^`]*`|[*|]", lambda m: m[0] if m[0][0] == "`" else "\\" + m[0], line)
+                line = re.sub(r"(`[^`]*`)|([*|])", lambda m: m[1] or "\\" + m[2], line)
             paragraph = line.rstrip()
         found.append(line)
     lines[:] = found
 
 
+def is_plain_field(app, what, name, obj, skip, options) -> bool | None:
+    """A named tuple's fields are described in its docstring."""
+    return True if (obj.__doc__ or "").startswith("Alias for field number") else None
+
+
 def setup(app) -> None:
+    # else the page of a module that is gone would stay
+    shutil.rmtree(Path(app.srcdir) / "api", ignore_errors=True)
     os.environ["COLUMNS"] = "80"  # of the help texts
     app.add_directive("help", Help)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+    app.connect("autodoc-skip-member", is_plain_field)
     app.connect("autodoc-process-docstring", plain_docstring, priority=1)  # before napoleon

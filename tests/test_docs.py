@@ -1,0 +1,321 @@
+"""The documentation: its site builds without a warning, and what it tells people to type works.
+
+Every `sh` block and every inline command of the pages goes through bash, so quotes, loops and `&&`
+are bash's; the programs there are stand-ins that write down how they were called. Then each call is
+made in this process, with small settings added, or stands in `LISTED` with the reason why not.
+"""
+
+import importlib
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+import rmbpo_fast
+from conftest import SMALL, flags
+from rmbpo_fast import analyze, evaluate, report, train, video
+from rmbpo_fast.kernels import backend
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN = Path("runs/hopper/rmbpo/0-20260101-120000")  # that the pages name
+
+# One fit, some updates, one epoch: the last of two equal flags counts.
+TINY = {
+    **SMALL,
+    "total_env_steps": 24,
+    "random_steps": 20,
+    "epoch_steps": 12,
+    "eval_episodes": 1,
+    "keep_policies": 1,
+    "threads": 1,
+}
+BUILD = ["-m", "sphinx", "-W", "docs", "build/docs"]
+
+# What can't be run here, how its call begins, and what it needs of the repository.
+LISTED = {
+    "python -m venv .venv": "makes an environment",
+    "pip install --no-build-isolation --no-deps .": "tests/test_package.py builds the wheel",
+    "ruff format .": "tests/test_static.py",
+    "ruff check .": "tests/test_static.py",
+    "sh tests/sanitize.sh": "minutes of compiling; CI runs it where it passes",
+    "python tests/test_golden.py": "rewrites tests/golden.json",
+    "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
+    "python -m rmbpo_fast.kernels.report": "minutes; tests/kernels/test_report.py",
+    "python " + " ".join(BUILD): "test_site_builds_without_a_warning",
+}
+
+
+class Block(NamedTuple):
+    """A fenced block, or a command in a line of text: what it is, a caption, where, its text."""
+
+    kind: str
+    caption: str
+    line: int
+    text: str
+
+
+_FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<info>[^\n`]*)\n(?P<text>.*?)^(?P=ticks)$", re.M | re.S)
+_INLINE = re.compile(r"`((?:\w+=\S+ )?(?:python|pip|ruff|sh) [^`]+)`")
+_NO_COMMANDS = ("text", "{toctree}", "{eval-rst}", "{include}", "{literalinclude}", "{help}")
+
+
+def blocks(page: Path) -> list[Block]:
+    """Everything on a page that someone may type, from top to bottom."""
+    source = page.read_text()
+    found, prose = [], source
+    for match in _FENCE.finditer(source):
+        line = source.count("\n", 0, match.start()) + 1
+        kind, text, caption = match["info"].strip(), match["text"], ""
+        if kind == "{code-block} python":
+            option = re.match(r":caption: (.+)\n", text)
+            assert option, f"{page.name}:{line}: expected a :caption: that says where this goes"
+            kind, caption, text = "file", option[1], text[option.end() :]
+        if not kind.startswith(_NO_COMMANDS):
+            assert kind in ("sh", "python", "file"), f"{page.name}:{line}: {kind!r}, expected sh"
+            found.append(Block(kind, caption, line, text))
+        prose = prose.replace(match[0], "\n" * match[0].count("\n"), 1)
+    for match in _INLINE.finditer(prose):
+        line = prose.count("\n", 0, match.start()) + 1
+        found.append(Block("sh", "", line, match[1]))
+    return sorted(found, key=lambda block: block.line)
+
+
+_NOTE = """#!/bin/sh
+printf '%s\\037' "${0##*/}" "$@" >> "$CALLS"
+printf '\\036' >> "$CALLS"
+"""
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory) -> Path:
+    """A folder of programs that only write down their arguments; the PATH holds no other."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name in ("python", "pip", "ruff", "sh"):
+        (folder / name).write_text(_NOTE)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def calls_of(text: str, stand_ins: Path, cwd: Path) -> list[list[str]]:
+    """What bash calls when it runs `text`."""
+    noted = cwd / "calls"
+    noted.write_text("")
+    done = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", text],
+        cwd=cwd,
+        env={"PATH": str(stand_ins), "CALLS": str(noted)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return [call.split("\037")[:-1] for call in noted.read_text().split("\036")[:-1]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """The runs that the pages speak of, trained for a moment."""
+    folder = tmp_path_factory.mktemp("runs")
+    for env, algo in (("hopper", "rmbpo"), ("inverted_pendulum", "rmbpo")):
+        run_dir = folder / "runs" / env / algo / RUN.name
+        settings = flags(env=env, algo=algo, **TINY, run_dir=run_dir)
+        assert train.main(settings) == 0
+    return folder / "runs"
+
+
+def run_train(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    if "--resume" in words:
+        return train.main([*words, "--total-env-steps", "26"])
+    # two runs of one second must not meet in one folder
+    with monkeypatch.context() as patch:
+        new = here / f"start-{len(list(here.glob('start-*')))}"
+        new.mkdir()
+        patch.chdir(new)
+        status = train.main([*words, *flags(**TINY)])
+        assert len(list(new.glob("runs/*/*/*/policy.safetensors"))) == 1
+    return status
+
+
+def run_evaluate(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    if "--video" in words:
+        pytest.importorskip("imageio_ffmpeg")
+        monkeypatch.setattr(video, "_MOST_SECONDS", 0.1)  # frames are drawn slowly without a GPU
+    return evaluate.main([*words, "--episodes", "1"])
+
+
+def run_analyze(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    return analyze.main([*words, "--episodes", "1"])
+
+
+def run_report(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    status = report.main(words)
+    assert list(here.glob("**/*.html"))
+    return status
+
+
+def run_learning_curve(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    (here / "docs").mkdir(exist_ok=True)
+    monkeypatch.setattr(sys, "argv", ["learning_curve.py", *words])
+    runpy.run_path(str(ROOT / "bench" / "learning_curve.py"), run_name="__main__")
+    return 0
+
+
+def check_pip(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The extra exists, and so does the switch. tests/test_package.py builds the wheels."""
+    words = [w for w in words if w not in ("--no-build-isolation", "--no-deps")]
+    if words[1:] == ["-C", "wheel.cmake=false"]:
+        words = words[:1]
+    (what,) = words
+    extra = re.fullmatch(r"\.(?:\[(\w+)\])?", what)
+    assert extra, what
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = re.search(r"^\[project.optional-dependencies\]$(.*?)^\[", project, re.M | re.S)
+    assert extra[1] in (None, *re.findall(r"^(\w+) = \[", extras[1], re.M)), what
+    return 0
+
+
+def check_pytest(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Paths and flags are right: the tests are found. A page's own file is run."""
+    if not words:
+        return 0  # that is how this test is run
+    own = [w for w in words if (here / w).is_file()]
+    if own:
+        for name in ("bench/conftest.py", "pyproject.toml"):
+            (here / name).write_text((ROOT / name).read_text())
+    cwd, mode = (here, []) if own else (ROOT, ["--collect-only", "-q"])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words, *mode, "-p", "no:cacheprovider"],
+        cwd=cwd,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return 0
+
+
+HANDLERS = {
+    ("python", "-m", "rmbpo_fast.train"): run_train,
+    ("python", "-m", "rmbpo_fast.evaluate"): run_evaluate,
+    ("python", "-m", "rmbpo_fast.analyze"): run_analyze,
+    ("python", "-m", "rmbpo_fast.report"): run_report,
+    ("python", "bench/learning_curve.py"): run_learning_curve,
+    ("python", "-m", "pip", "install"): check_pip,
+    ("python", "-m", "pytest"): check_pytest,
+}
+_made: set[tuple[str, ...]] = set()  # several pages show the same command
+
+
+def make_call(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a command of a page as far as it can be run."""
+    shown = " ".join(words)
+    for beginning in LISTED:
+        if shown == beginning or shown.startswith(beginning + " "):
+            needed = [w for w in words if (w.endswith((".py", ".sh")))]
+            assert all((ROOT / w).is_file() for w in needed), shown
+            return
+    for beginning, handler in HANDLERS.items():
+        if tuple(words[: len(beginning)]) == beginning:
+            if "my_rules" not in shown and tuple(words) in _made:
+                return
+            backend.use("reference")  # a new process would begin with it
+            torch.set_num_threads(1)
+            try:
+                status = handler(words[len(beginning) :], here, monkeypatch)
+            except SystemExit as stopped:  # tyro's, of --help or for a wrong flag
+                status = stopped.code
+            assert status == 0, f"{shown}: status {status}"
+            _made.add(tuple(words))
+            return
+    raise AssertionError(f"{shown}: no test knows this command; tests/test_docs.py must")
+
+
+def put_file(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block with a caption: a new file, more of a module, or entries of one of its tables."""
+    file, _, table = block.caption.partition(", in ")
+    if not (ROOT / file).is_file():
+        (here / file).parent.mkdir(exist_ok=True)
+        (here / file).write_text(block.text)
+        return
+    module = importlib.import_module(".".join(Path(file).with_suffix("").parts))
+    scope = dict(vars(module))
+    if table:
+        new = eval("{" + block.text + "}", scope)
+        monkeypatch.setattr(module, table, {**getattr(module, table), **new})
+        return
+    exec(block.text, scope)
+    for name in scope.keys() - vars(module).keys():
+        monkeypatch.setattr(module, name, scope[name], raising=False)
+
+
+WITH_COMMANDS = [page for page in PAGES if blocks(page)]
+
+
+@pytest.mark.skipif(backend.native is None, reason="the pages use the native library")
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
+def test_what_a_page_says_to_type_works(page, runs, stand_ins, tmp_path, monkeypatch):
+    (tmp_path / "runs").symlink_to(runs)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text("")
+    (tmp_path / "my_rules.py").write_text("from rmbpo_fast.termination import never as swimmer\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("my_rules", None)
+    scope = {"obs": [0.0] * 11}
+    for block in blocks(page):
+        try:
+            if block.kind == "file":
+                put_file(block, tmp_path, monkeypatch)
+            elif block.kind == "python":
+                backend.use("reference")
+                exec(compile(block.text, f"{page.name}:{block.line}", "exec"), scope)
+            else:
+                for words in calls_of(block.text, stand_ins, tmp_path):
+                    make_call(words, tmp_path, monkeypatch)
+        except Exception as error:
+            raise AssertionError(f"{page.name}:{block.line}: {error}") from error
+
+
+def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
+    with pytest.raises(AssertionError, match="no test knows this command"):
+        make_call(["python", "-m", "rmbpo_fast.fly"], tmp_path, monkeypatch)
+    with pytest.raises(AssertionError, match="status 2"):
+        make_call(["python", "-m", "rmbpo_fast.train", "--etta", "1"], tmp_path, monkeypatch)
+    with pytest.raises(AssertionError, match="curl: command not found"):
+        calls_of("curl example", stand_ins, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_a_page_links_to_exist(page):
+    prose = _FENCE.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose):
+        assert target.startswith("https://") or (page.parent / target).is_file(), target
+
+
+def test_every_module_has_its_api_page():
+    listed = set(re.findall(r"^   rmbpo_fast\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.M))
+    modules = {path.stem for path in Path(rmbpo_fast.__file__).parent.glob("*.py")}
+    assert listed - {"kernels"} == modules - {"__init__"}, "docs/api.md lists the modules"
+
+
+def test_site_builds_without_a_warning(tmp_path):
+    """Warnings are errors: a missing page, picture or name, a formula that can't be read."""
+    for name in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(name, reason="the docs extra isn't installed")
+    *command, _ = BUILD
+    done = subprocess.run(
+        [sys.executable, *command, str(tmp_path / "site"), "-d", str(tmp_path / "trees"), "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    algorithm = (tmp_path / "site" / "algorithm.html").read_text()
+    assert algorithm.count("<math") > 50
+    assert "--total-env-steps" in (tmp_path / "site" / "train.html").read_text()
+    assert "kl_target_nats" in (tmp_path / "site" / "api" / "rmbpo_fast.config.html").read_text()
