@@ -100,6 +100,8 @@ def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
                 line = re.sub(r"(`[^`]*`)|([*|])", lambda m: m[1] or "\\" + m[2], line)
             paragraph = line.rstrip()
         found.append(line)
+    if what in ("attribute", "property", "data"):
+        found.insert(0, "")  # else napoleon takes what is before a colon for a type
     lines[:] = found
 
 

@@ -253,11 +253,8 @@ def put_file(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, scope[name], raising=False)
 
 
-WITH_COMMANDS = [page for page in PAGES if blocks(page)]
-
-
 @pytest.mark.skipif(backend.native is None, reason="the pages use the native library")
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_says_to_type_works(page, runs, stand_ins, tmp_path, monkeypatch):
     (tmp_path / "runs").symlink_to(runs)
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
