@@ -91,6 +91,8 @@ def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
         indent = len(line) - len(line.lstrip())
         if code is not None and line.strip() and indent <= code:
             code = None
+        if line.strip() in ("Args:", "Returns:", "Raises:") and found and found[-1].strip():
+            found.append("")
         if code is None and line.strip():
             before = len(paragraph) - len(paragraph.lstrip())
             if found and not found[-1].strip() and paragraph.endswith(":") and indent > before:
@@ -101,7 +103,8 @@ def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
             paragraph = line.rstrip()
         found.append(line)
     if what in ("attribute", "property", "data"):
-        found.insert(0, "")  # else napoleon takes what is before a colon for a type
+        # an empty comment first, else napoleon takes what is before a colon for a type
+        found[:0] = ["..", ""]
     lines[:] = found
 
 
