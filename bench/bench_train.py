@@ -42,30 +42,48 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _measure_hopper(
+    name: str, flags: list[str], run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> float:
+    """Real steps per second of the two fits after the first, and 500 steps; prints the phases."""
+    _, rows = _train(HOPPER, flags, run_dir)
+    measured = rows[-2:]
+    steps = sum(row["env/steps"] for row in measured)
+    seconds = {p: sum(row[f"time/{p}_s"] for row in measured) for p in PHASES}
+    epoch = sum(row["time/epoch_s"] for row in measured)
+    phases = ", ".join(f"{p} {s:.2f}" for p, s in seconds.items() if s >= 0.005)
+    with capsys.disabled():
+        print(
+            f"\nhopper, {name}: {steps / epoch:.1f} real steps/s over {steps:.0f} steps; "
+            f"seconds: {phases}; all {epoch:.2f}"
+        )
+    return steps / epoch
+
+
 @pytest.mark.parametrize(
     "ways",
     [[COMPILE], pytest.param([PLAIN, COMPILE], marks=pytest.mark.full)],
     ids=["fast", "both"],
 )
 def bench_hopper(ways, tmp_path, benchmark, capsys):
-    """20 updates a real step, adversary included: the two fits after the first, and 500 steps."""
+    """20 updates a real step, adversary included."""
     for name, flags in ways:
-        _, rows = _train(HOPPER, flags, tmp_path / name.replace(" ", ""))
-        measured = rows[-2:]
-        steps = sum(row["env/steps"] for row in measured)
-        seconds = {p: sum(row[f"time/{p}_s"] for row in measured) for p in PHASES}
-        epoch = sum(row["time/epoch_s"] for row in measured)
-        benchmark.extra_info[name] = steps / epoch
-        with capsys.disabled():
-            print(
-                f"\nhopper, {name}: {steps / epoch:.1f} real steps/s over {steps:.0f} steps; "
-                + (
-                    "seconds: "
-                    + ", ".join(f"{p} {s:.2f}" for p, s in seconds.items() if s >= 0.005)
-                )
-                + f"; all {epoch:.2f}"
-            )
+        speed = _measure_hopper(name, flags, tmp_path / name.replace(" ", ""), capsys)
+        benchmark.extra_info[name] = speed
     benchmark.pedantic(lambda: None)  # the figures are above, and in --benchmark-json's extra_info
+
+
+@pytest.mark.full
+def bench_nominal_exploration(tmp_path, benchmark, capsys):
+    """What a second policy, which explores, costs: the same steps with --explore nominal."""
+    speeds = {}
+    for explore in ("robust", "nominal"):
+        flags = ["--compile", "--explore", explore]
+        speeds[explore] = _measure_hopper(f"explore {explore}", flags, tmp_path / explore, capsys)
+    with capsys.disabled():
+        print(f"{speeds['robust'] / speeds['nominal']:.2f} times the time")
+    benchmark.extra_info.update(speeds)
+    benchmark.pedantic(lambda: None)
 
 
 @pytest.mark.full

@@ -43,7 +43,7 @@ LISTED = {
     "pip install --no-build-isolation --no-deps .": "tests/test_package.py builds the wheel",
     "ruff format .": "tests/test_static.py",
     "ruff check .": "tests/test_static.py",
-    "sh tests/sanitize.sh": "minutes of compiling; CI runs it where it passes",
+    "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/test_golden.py": "rewrites tests/golden.json",
     "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
     "python -m rmbpo_fast.kernels.report": "minutes; tests/kernels/test_report.py",

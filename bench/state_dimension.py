@@ -1,0 +1,88 @@
+"""The adversary in worlds of growing size, from short runs at one KL target for all of them.
+
+python bench/state_dimension.py --out runs/state_dimension
+"""
+
+import csv
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+from safetensors import safe_open
+
+from rmbpo_fast.config import CONFIG_FILE
+from rmbpo_fast.tasks import find_task
+
+TASKS = ("inverted_pendulum", "hopper", "halfcheetah", "walker2d", "ant", "humanoid")
+LAST_FITS = 4
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Trains each task for some thousand real steps and prints what its adversary does."""
+
+    out: Path = Path("runs/state_dimension")
+    """Folder of the runs; one that is there goes on."""
+    kl_target_nats: float = 0.005
+    """The same for every task."""
+    random_steps: int = 1_000
+    """Before the first fit."""
+    total_env_steps: int = 3_000
+    """Of each run, a fit every 250 of them."""
+
+
+def train(task: str, arguments: Arguments) -> Path:
+    """The run's folder."""
+    folder = arguments.out / task
+    settings: dict[str, object] = {
+        "env": task,
+        "kl-target-nats": arguments.kl_target_nats,
+        "random-steps": arguments.random_steps,
+        "total-env-steps": arguments.total_env_steps,
+        "epoch-steps": 250,
+        "threads": 1,
+        "run-dir": folder,
+    }
+    if (folder / CONFIG_FILE).exists():  # finished, or stopped on the way
+        settings = {"resume": folder}
+    flags = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+    subprocess.run([sys.executable, "-m", "rmbpo_fast.train", *flags, "--compile"], check=True)
+    return folder
+
+
+def row(task: str, folder: Path) -> list[str]:
+    """A line of the table: means over the last fits."""
+    with safe_open(folder / "policy.safetensors", framework="pt") as policy:
+        state_size = policy.get_slice("weight_0").get_shape()[1]
+    with (folder / "metrics.csv").open() as file:
+        fits = [line for line in csv.DictReader(file) if line["adversary/kl_nats"]][-LAST_FITS:]
+
+    def mean(name: str) -> float:
+        return sum(float(fit[f"adversary/{name}"]) for fit in fits) / len(fits)
+
+    drop, value = mean("value_drop"), mean("value_mean")
+    return [
+        find_task(task).env_id,
+        str(state_size),
+        f"{mean('kl_nats'):.4f}",
+        f"{mean('eta'):.3g}",
+        f"{drop:.3g}",
+        f"{100 * drop / abs(value):.2f} %",
+        f"{mean('value_std'):.3g}",
+    ]
+
+
+def main(arguments: Arguments) -> None:
+    """Trains what isn't there and prints the table."""
+    table = Table("task", "S", "KL, nats", "eta", "drop of V", "of V", "std of V under p")
+    for task in TASKS:
+        table.add_row(*row(task, train(task, arguments)))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
