@@ -1,0 +1,190 @@
+"""Pictures and tables of a task's runs, from the files that are committed beside this script.
+
+python results/summary.py inverted_pendulum
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from rmbpo_fast.config import CONFIG_FILE, read_config
+from rmbpo_fast.figures import COLOURS, save
+from rmbpo_fast.policy import Policy, epoch_files
+from rmbpo_fast.report import read_metrics
+from rmbpo_fast.subjects import group_of
+
+RESULTS = Path(__file__).parent
+LAST_FITS = 10
+_ADVERSARY = ("kl_nats", "value_drop", "value_std", "value_mean", "eta")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Draws learning curves, steadiness over checkpoints, and prints the adversary's table."""
+
+    task: Annotated[str, tyro.conf.Positional]
+    """Folder of runs beside this script."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, its group's name and its metrics by column."""
+
+    folder: Path
+    group: str
+    metrics: dict[str, list[float]]
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """All runs below a folder, in the order of their paths."""
+    found = sorted(file.parent for file in folder.rglob(CONFIG_FILE))
+    return [Run(f, group_of(read_config(f)), read_metrics(f / "metrics.csv")) for f in found]
+
+
+def by_group(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Runs of one algorithm and setting together."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.group, []).append(run)
+    return groups
+
+
+def learning_curves(groups: dict[str, list[Run]], title: str) -> Figure:
+    """Mean over seeds, with their range; over the epochs that all of a group's runs have."""
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    for i, (group, runs) in enumerate(groups.items()):
+        length = min(len(run.metrics["env_step"]) for run in runs)
+        steps = runs[0].metrics["env_step"][:length]
+        returns = np.array([run.metrics["eval/return_mean"][:length] for run in runs])
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(steps, returns.mean(0), color=colour, label=f"{group} ({len(runs)})")
+        axes.fill_between(steps, returns.min(0), returns.max(0), color=colour, alpha=0.2, lw=0)
+    axes.set_xlabel("real steps")
+    axes.set_ylabel("return, mean and range over seeds")
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def steadiness(results: dict[str, Any]) -> Figure:
+    """Every policy of the last epochs in the distorted worlds, a panel per group.
+
+    Args:
+        results: results.json of an evaluation of 'policies/*' over one axis.
+    """
+    policies = results["policies"]
+    groups = list(dict.fromkeys(p["group"] for p in policies))
+    size = (3.2 * len(groups), 3.4)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    x = [world["at"][0] for world in results["worlds"]]
+    returns = np.array([np.mean(world["returns"], axis=-1) for world in results["worlds"]])
+    for panel, group in zip(panels, groups, strict=True):
+        places = [i for i, p in enumerate(policies) if p["group"] == group]
+        runs = sorted({str(Path(policies[i]["policy"]).parents[1]) for i in places})
+        for i in places:
+            run = runs.index(str(Path(policies[i]["policy"]).parents[1]))
+            panel.plot(x, returns[:, i], color=COLOURS[run % len(COLOURS)], lw=0.6, alpha=0.7)
+        panel.plot(x, returns[:, places].mean(1), color="black", lw=2)
+        panel.set_title(f"{group}\n{len(runs)} runs (colours), {len(places)} policies", fontsize=9)
+        panel.set_xlabel(results["axes"][0]["label"])
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("return; black: mean")
+    return figure
+
+
+def feedback_gains(policy: Policy, spread: np.ndarray) -> np.ndarray:
+    """d(action) / d(obs) [S] near the upright pole, in the environment's units.
+
+    A central difference, averaged over states that are uniform within +-`spread` [S].
+    """
+    states = np.random.default_rng(0).uniform(-1, 1, (200, len(spread))) * spread
+    step = 1e-3 * np.eye(len(spread))
+    ahead, back = (policy(states[:, None] + sign * step).mean(0)[:, 0] for sign in (1, -1))
+    return (ahead - back) / 2e-3
+
+
+def spread_table(results: dict[str, Any]) -> Table:
+    """Standard deviation of the return over a run's checkpoints, beside that over runs."""
+    policies = results["policies"]
+    table = Table(*("group", "world", "mean", "std over checkpoints", "std over runs"))
+    for group in dict.fromkeys(p["group"] for p in policies):
+        for world in results["worlds"]:
+            of_run: dict[Path, list[float]] = {}
+            for policy, returns in zip(policies, world["returns"], strict=True):
+                if policy["group"] == group:
+                    run = Path(policy["policy"]).parents[1]
+                    of_run.setdefault(run, []).append(float(np.mean(returns)))
+            within = float(np.mean([np.std(values) for values in of_run.values()]))
+            means = [float(np.mean(values)) for values in of_run.values()]
+            cells = (float(np.mean(means)), within, float(np.std(means)))
+            table.add_row(group, f"{world['at'][0]:g}", *(f"{cell:.0f}" for cell in cells))
+    return table
+
+
+def adversary_table(groups: dict[str, list[Run]]) -> Table:
+    """Means over the last fits and the runs; KL by the optimum's formula beside the real one."""
+    columns = ("KL, nats", "drop of V", "std of V under p", "V", "eta", "eta² Var / 2")
+    table = Table("group", *columns, "return at the end", "hours, each")
+    for group, runs in groups.items():
+        rows = []
+        for run in runs:
+            fitted = [i for i, n in enumerate(run.metrics["adversary/steps"]) if n][-LAST_FITS:]
+            rows.append(
+                [
+                    np.mean([run.metrics[f"adversary/{n}"][i] for i in fitted] or [np.nan])
+                    for n in _ADVERSARY
+                ]
+            )
+        kl, drop, std, value, eta = np.mean(rows, axis=0)
+        cells = [kl, drop, std, value, eta, eta**2 * std**2 / 2]
+        last = np.mean([run.metrics["eval/return_mean"][-1] for run in runs])
+        hours = np.mean([run.metrics["time/wall_s"][-1] for run in runs]) / 3600
+        texts = ["" if np.isnan(cell) else f"{cell:.3g}" for cell in cells]
+        table.add_row(group, *texts, f"{last:.0f}", f"{hours:.2f}")
+    return table
+
+
+def gains_table(groups: dict[str, list[Run]], spread: np.ndarray) -> Table:
+    """Range over runs of the gains of the policies of the last epochs, each run's mean."""
+    table = Table(
+        "group", "d action / d x", "angle", "x velocity", "angular velocity", "action at 0"
+    )
+    for group, runs in groups.items():
+        gains, biases = [], []
+        for run in runs:
+            policies = [Policy.load(file) for file in epoch_files(run.folder)]
+            gains.append(np.mean([feedback_gains(policy, spread) for policy in policies], axis=0))
+            biases.append(np.mean([policy(np.zeros(len(spread)))[0] for policy in policies]))
+        low, high = np.min(gains, axis=0), np.max(gains, axis=0)
+        texts = [f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True)]
+        table.add_row(group, *texts, f"{min(biases):.1f} to {max(biases):.1f}")
+    return table
+
+
+def main(arguments: Arguments) -> None:
+    """Reads, prints, draws."""
+    folder, console = RESULTS / arguments.task, Console(width=140)
+    groups = by_group(read_runs(folder))
+    save(learning_curves(groups, arguments.task), folder / "learning_curves")
+    console.print(adversary_table(groups))
+    if arguments.task == "inverted_pendulum":
+        console.print(gains_table(groups, np.array([0.05, 0.01, 0.1, 0.1])))
+    for file in sorted(folder.glob("checkpoints_*/*/results.json")):
+        results = json.loads(file.read_text())
+        save(steadiness(results), folder / f"steadiness_{file.parent.name}")
+        console.print(spread_table(results))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
