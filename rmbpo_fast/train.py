@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -35,9 +36,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def run(config: Config) -> int:
-    """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
-    task = find_task(config.task.env)
+def set_up_machine(config: Config) -> tuple[torch.device, dict[str, Any]]:
+    """Device, threads and kernels of this process, as the settings ask for them.
+
+    Returns:
+        The device, and what config.json says of the machine.
+    Raises:
+        ConfigError: what isn't there.
+    """
     device = choose_device(config.run.device)
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)  # Triton launches on the current one
@@ -50,6 +56,13 @@ def run(config: Config) -> int:
     except ValueError as error:
         reason = str(error).removeprefix("kernels: ")
         raise ConfigError(f"--kernels {config.run.kernels}: {reason}") from error
+    return device, machine
+
+
+def run(config: Config) -> int:
+    """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
+    task = find_task(config.task.env)
+    device, machine = set_up_machine(config)
     agent = build(config, task, device)
     with ExitStack() as cleanup:
         cleanup.callback(agent.envs.close)
@@ -57,11 +70,14 @@ def run(config: Config) -> int:
         if config.run.resume is not None:
             run_dir = config.run.resume
             journal, epoch_in_progress, found = restore(agent, run_dir, config)
+            cleanup.callback(journal.close)
+            write_config(run_dir, config, machine)
         else:
             run_dir, found = new_run_dir(config, task), "new"
+            # before anything else: a folder without it is no run that --resume could go on with
+            write_config(run_dir, config, machine)
             journal = JournalWriter(run_dir / "journal", 0, agent.real.width)
-        cleanup.callback(journal.close)
-        write_config(run_dir, config, machine)
+            cleanup.callback(journal.close)
         synchronize = torch.cuda.synchronize if device.type == "cuda" else None
         metrics = Metrics(run_dir, columns(config.model.num_members), synchronize)
         cleanup.callback(metrics.close)

@@ -28,7 +28,10 @@ LEVELS = [
     {"episodes", "agent", "figures"},
     {"run_files", "loop", "subjects", "analysis"},
     {"accelerate", "cli", "video", "report_figures", "robustness"},
-    {"train", "evaluate", "analyze", "report"},
+    {"train", "evaluate", "analyze", "report", "trial", "sweep_plan", "sweep_figures"},
+    {"sweep_workers"},
+    {"sweep_table"},
+    {"sweep"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 

@@ -1,0 +1,207 @@
+"""What a person sees of a sweep: the plan, a live table on a terminal, a line per change elsewhere.
+
+The figures come from the runs' own folders, so the table needs nothing from their workers.
+"""
+
+import csv
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from rmbpo_fast.display import clock
+from rmbpo_fast.sweep_plan import PlannedRun
+from rmbpo_fast.sweep_workers import START_MARK, Outcome
+
+_ORDER = ("failed", "running", "stopped", "waiting", "finished")
+_LOOK_EVERY_S = 2.0  # files of many runs, perhaps on a network's disk
+
+
+def starts(log: Path) -> int:
+    """How often a run's worker was started, by its log."""
+    return log.read_text(errors="replace").count(START_MARK) if log.exists() else 0
+
+
+def last_row(path: Path) -> dict[str, str]:
+    """The newest whole row of a metrics.csv, {} where there is none yet."""
+    try:
+        with open(path, newline="") as handle:
+            rows = [row for row in csv.DictReader(handle) if None not in row.values()]
+    except FileNotFoundError:
+        return {}
+    return rows[-1] if rows else {}
+
+
+def _cell(row: Mapping[str, str], name: str, layout: str) -> str:
+    return layout.format(float(row[name])) if row.get(name) else "-"
+
+
+class RunView:
+    """One run as its files show it.
+
+    Attributes:
+        state: waiting, running, finished, stopped or failed.
+        starts: of its worker, in this sweep's process.
+    """
+
+    def __init__(self, run: PlannedRun, log: Path) -> None:
+        self.run, self.log = run, log
+        self.state = "finished" if run.finished else "waiting"
+        self.reason = ""
+        self.starts = 0
+        self._starts_before = starts(log)
+        self._first: tuple[float, int] | None = None
+        self.look()
+
+    def look(self) -> None:
+        """Reads the run's files again."""
+        self.step = self.run.step
+        self.row = last_row(self.run.run_dir / "metrics.csv")
+        self.starts = starts(self.log) - self._starts_before
+        if self.state == "waiting" and self.starts:
+            self.state = "running"
+        if self.state == "running" and self._first is None and self.step >= self._learns_from:
+            self._first = (time.monotonic(), self.step)
+
+    @property
+    def _learns_from(self) -> int:
+        return self.run.config.task.random_steps
+
+    def end(self, outcome: Outcome) -> None:
+        self.look()
+        self.state, self.reason = outcome
+
+    def seconds_left(self) -> float | None:
+        """At the pace since the worker began to learn; None as long as that is unknown."""
+        if self._first is None or self.step == self._first[1]:
+            return None
+        then, first = self._first
+        return (self.run.total - self.step) * (time.monotonic() - then) / (self.step - first)
+
+    def state_text(self) -> str:
+        again = f", start {self.starts}" if self.starts > 1 else ""
+        return f"{self.state}{again}"
+
+
+class SweepTable:
+    """Shows the runs' progress. Use as a context manager.
+
+    Args:
+        console: where to write; decides between live and plain.
+        views: the sweep's runs, finished ones included.
+    """
+
+    def __init__(self, console: Console, title: str, views: list[RunView]) -> None:
+        self._console, self._title, self._views = console, title, views
+        self._started = self._looked = time.monotonic()
+        self._shown = {view.run.name: (view.state, view.starts) for view in views}
+        self._live: Live | None = None
+        self.stopping = False
+
+    def __enter__(self) -> "SweepTable":
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self.render, console=self._console, refresh_per_second=2
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, ended: Mapping[str, Outcome], stopping: bool) -> None:
+        """Takes what has ended; looks at the files from time to time."""
+        self.stopping = stopping
+        new = [v for v in self._views if v.run.name in ended and v.state in ("waiting", "running")]
+        for view in new:
+            view.end(ended[view.run.name])
+        if new or time.monotonic() - self._looked > _LOOK_EVERY_S:
+            self._looked = time.monotonic()
+            for view in self._views:
+                if view.state in ("waiting", "running"):
+                    view.look()
+        if self._live is None:
+            for view in self._views:
+                now = (view.state, view.starts)
+                if now != self._shown[view.run.name]:
+                    self._shown[view.run.name] = now
+                    self._console.print(self._line(view), markup=False, highlight=False)
+
+    def _line(self, view: RunView) -> str:
+        reason = f": {view.reason}" if view.reason else ""
+        result = _cell(view.row, "eval/return_mean", "{:.1f}")
+        return (
+            f"{view.run.name} {view.state_text()}, step {view.step}/{view.run.total}, "
+            f"return {result}{reason}"
+        )
+
+    def render(self) -> Group:
+        """The table as it is now, no higher than the terminal."""
+        table = Table(box=None, padding=(0, 1))
+        table.add_column("run", no_wrap=True)
+        table.add_column("state", no_wrap=True)
+        for name in ("real steps", "return", "KL nats", "steps/s", "time left"):
+            table.add_column(name, justify="right", no_wrap=True)
+        views = sorted(self._views, key=lambda view: _ORDER.index(view.state))
+        room = max(1, self._console.height - 6)
+        for view in views[:room]:
+            left = view.seconds_left() if view.state == "running" else None
+            table.add_row(
+                view.run.name,
+                view.state_text(),
+                f"{view.step:,}/{view.run.total:,}",
+                _cell(view.row, "eval/return_mean", "{:.1f}"),
+                _cell(view.row, "adversary/kl_nats", "{:.4f}"),
+                _cell(view.row, "env/steps_per_s", "{:.1f}") if view.state == "running" else "-",
+                clock(left) if left is not None else "-",
+            )
+        states = [view.state for view in self._views]
+        counts = ", ".join(f"{states.count(s)} {s}" for s in _ORDER if s in states)
+        more = f"; {len(views) - room} more not shown" if len(views) > room else ""
+        note = f"[dim]{counts}{more}; {clock(time.monotonic() - self._started)} so far"
+        if self.stopping:
+            note = "[bold]stopping: runs end their step and save; once more stops without saving"
+        return Group(f"[bold]{self._title}", table, note)
+
+
+def plan_table(views: list[RunView], seconds: Mapping[str, tuple[float, float]]) -> Table:
+    """What each run needs, before anything starts.
+
+    Args:
+        seconds: by run, at least and at most.
+    """
+    table = Table(box=None, padding=(0, 1))
+    table.add_column("run", no_wrap=True)
+    table.add_column("now", no_wrap=True)
+    table.add_column("real steps", justify="right", no_wrap=True)
+    table.add_column("needs", justify="right", no_wrap=True)
+    for view in views:
+        now = "finished" if view.state == "finished" else "resume" if view.run.started else "new"
+        needs = between(seconds[view.run.name]) if view.run.name in seconds else "-"
+        table.add_row(view.run.name, now, f"{view.step:,}/{view.run.total:,}", needs)
+    return table
+
+
+def between(seconds: tuple[float, float]) -> str:
+    """`0:40:00 to 1:10:00`, or one time where both are the same."""
+    low, high = (clock(s) for s in seconds)
+    return low if low == high else f"{low} to {high}"
+
+
+def summary(views: list[RunView]) -> dict[str, Any]:
+    """How the sweep stands, for its results."""
+    return {
+        view.run.name: {"state": view.state, "step": view.step, "reason": view.reason}
+        for view in views
+    }
