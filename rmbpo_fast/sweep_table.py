@@ -1,14 +1,13 @@
 """What a person sees of a sweep: the plan, a live table on a terminal, a line per change elsewhere.
 
-The figures come from the runs' own folders, so the table needs nothing from their workers.
+All of it comes from the runs' own folders, so the table needs nothing from their workers.
 """
 
 import csv
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,6 +19,7 @@ from rmbpo_fast.sweep_workers import START_MARK, Outcome
 
 _ORDER = ("failed", "running", "stopped", "waiting", "finished")
 _LOOK_EVERY_S = 2.0  # files of many runs, perhaps on a network's disk
+_AROUND_TABLE = 6  # lines of the terminal that aren't rows
 
 
 def starts(log: Path) -> int:
@@ -45,32 +45,30 @@ class RunView:
     """One run as its files show it.
 
     Attributes:
-        state: waiting, running, finished, stopped or failed.
-        starts: of its worker, in this sweep's process.
+        state: waiting, running, finished, stopped or failed; reason: why, for a failure.
+        step: real steps so far.
+        row: its last row of metrics.csv.
+        starts: of its worker since the sweep's process began.
     """
 
-    def __init__(self, run: PlannedRun, log: Path) -> None:
-        self.run, self.log = run, log
+    def __init__(self, run: PlannedRun) -> None:
+        self.run = run
         self.state = "finished" if run.finished else "waiting"
         self.reason = ""
-        self.starts = 0
-        self._starts_before = starts(log)
-        self._first: tuple[float, int] | None = None
+        self._starts_before = starts(run.log)
+        self._first: tuple[float, int] | None = None  # when and where it was seen to learn
         self.look()
 
     def look(self) -> None:
         """Reads the run's files again."""
         self.step = self.run.step
         self.row = last_row(self.run.run_dir / "metrics.csv")
-        self.starts = starts(self.log) - self._starts_before
+        self.starts = starts(self.run.log) - self._starts_before
         if self.state == "waiting" and self.starts:
             self.state = "running"
-        if self.state == "running" and self._first is None and self.step >= self._learns_from:
+        learns = self.step >= self.run.config.task.random_steps
+        if self.state == "running" and self._first is None and learns:
             self._first = (time.monotonic(), self.step)
-
-    @property
-    def _learns_from(self) -> int:
-        return self.run.config.task.random_steps
 
     def end(self, outcome: Outcome) -> None:
         self.look()
@@ -78,14 +76,14 @@ class RunView:
 
     def seconds_left(self) -> float | None:
         """At the pace since the worker began to learn; None as long as that is unknown."""
-        if self._first is None or self.step == self._first[1]:
+        if self.state != "running" or self._first is None or self.step == self._first[1]:
             return None
         then, first = self._first
         return (self.run.total - self.step) * (time.monotonic() - then) / (self.step - first)
 
     def state_text(self) -> str:
-        again = f", start {self.starts}" if self.starts > 1 else ""
-        return f"{self.state}{again}"
+        """`running`, or `running, start 2` behind a worker that died."""
+        return f"{self.state}, start {self.starts}" if self.starts > 1 else self.state
 
 
 class SweepTable:
@@ -96,12 +94,12 @@ class SweepTable:
         views: the sweep's runs, finished ones included.
     """
 
-    def __init__(self, console: Console, title: str, views: list[RunView]) -> None:
+    def __init__(self, console: Console, title: str, views: Sequence[RunView]) -> None:
         self._console, self._title, self._views = console, title, views
         self._started = self._looked = time.monotonic()
-        self._shown = {view.run.name: (view.state, view.starts) for view in views}
+        self._shown = {view.run.name: view.state_text() for view in views}
         self._live: Live | None = None
-        self.stopping = False
+        self._stopping = False
 
     def __enter__(self) -> "SweepTable":
         if self._console.is_terminal:
@@ -121,42 +119,44 @@ class SweepTable:
             self._live.stop()
 
     def update(self, ended: Mapping[str, Outcome], stopping: bool) -> None:
-        """Takes what has ended; looks at the files from time to time."""
-        self.stopping = stopping
-        new = [v for v in self._views if v.run.name in ended and v.state in ("waiting", "running")]
-        for view in new:
-            view.end(ended[view.run.name])
-        if new or time.monotonic() - self._looked > _LOOK_EVERY_S:
+        """Takes what has ended, by run; looks at the other runs' files from time to time."""
+        self._stopping = stopping
+        going = [view for view in self._views if view.state in ("waiting", "running")]
+        look = time.monotonic() - self._looked > _LOOK_EVERY_S
+        if look:
             self._looked = time.monotonic()
-            for view in self._views:
-                if view.state in ("waiting", "running"):
-                    view.look()
+        for view in going:
+            if view.run.name in ended:
+                view.end(ended[view.run.name])
+            elif look:
+                view.look()
         if self._live is None:
-            for view in self._views:
-                now = (view.state, view.starts)
-                if now != self._shown[view.run.name]:
-                    self._shown[view.run.name] = now
-                    self._console.print(self._line(view), markup=False, highlight=False)
+            for view in going:
+                if view.state_text() != self._shown[view.run.name]:
+                    self._shown[view.run.name] = view.state_text()
+                    self._print(view)
 
-    def _line(self, view: RunView) -> str:
-        reason = f": {view.reason}" if view.reason else ""
-        result = _cell(view.row, "eval/return_mean", "{:.1f}")
-        return (
+    def _print(self, view: RunView) -> None:
+        returned = _cell(view.row, "eval/return_mean", "{:.1f}")
+        self._console.print(
             f"{view.run.name} {view.state_text()}, step {view.step}/{view.run.total}, "
-            f"return {result}{reason}"
+            f"return {returned}" + f": {view.reason}" * bool(view.reason),
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
 
     def render(self) -> Group:
         """The table as it is now, no higher than the terminal."""
         table = Table(box=None, padding=(0, 1))
-        table.add_column("run", no_wrap=True)
-        table.add_column("state", no_wrap=True)
+        for name in ("run", "state"):
+            table.add_column(name, no_wrap=True)
         for name in ("real steps", "return", "KL nats", "steps/s", "time left"):
             table.add_column(name, justify="right", no_wrap=True)
         views = sorted(self._views, key=lambda view: _ORDER.index(view.state))
-        room = max(1, self._console.height - 6)
+        room = max(1, self._console.height - _AROUND_TABLE)
         for view in views[:room]:
-            left = view.seconds_left() if view.state == "running" else None
+            left = view.seconds_left()
             table.add_row(
                 view.run.name,
                 view.state_text(),
@@ -170,22 +170,22 @@ class SweepTable:
         counts = ", ".join(f"{states.count(s)} {s}" for s in _ORDER if s in states)
         more = f"; {len(views) - room} more not shown" if len(views) > room else ""
         note = f"[dim]{counts}{more}; {clock(time.monotonic() - self._started)} so far"
-        if self.stopping:
+        if self._stopping:
             note = "[bold]stopping: runs end their step and save; once more stops without saving"
         return Group(f"[bold]{self._title}", table, note)
 
 
-def plan_table(views: list[RunView], seconds: Mapping[str, tuple[float, float]]) -> Table:
+def plan_table(views: Sequence[RunView], seconds: Mapping[str, tuple[float, float]]) -> Table:
     """What each run needs, before anything starts.
 
     Args:
-        seconds: by run, at least and at most.
+        seconds: by name of the run, at least and at most.
     """
     table = Table(box=None, padding=(0, 1))
-    table.add_column("run", no_wrap=True)
-    table.add_column("now", no_wrap=True)
-    table.add_column("real steps", justify="right", no_wrap=True)
-    table.add_column("needs", justify="right", no_wrap=True)
+    for name in ("run", "now"):
+        table.add_column(name, no_wrap=True)
+    for name in ("real steps", "needs"):
+        table.add_column(name, justify="right", no_wrap=True)
     for view in views:
         now = "finished" if view.state == "finished" else "resume" if view.run.started else "new"
         needs = between(seconds[view.run.name]) if view.run.name in seconds else "-"
@@ -197,11 +197,3 @@ def between(seconds: tuple[float, float]) -> str:
     """`0:40:00 to 1:10:00`, or one time where both are the same."""
     low, high = (clock(s) for s in seconds)
     return low if low == high else f"{low} to {high}"
-
-
-def summary(views: list[RunView]) -> dict[str, Any]:
-    """How the sweep stands, for its results."""
-    return {
-        view.run.name: {"state": view.state, "step": view.step, "reason": view.reason}
-        for view in views
-    }

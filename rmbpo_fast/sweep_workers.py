@@ -1,21 +1,19 @@
-"""Training runs as Ray tasks. Ray places them, restarts those whose worker died, and cancels them;
-this is the only file that knows it.
+"""Training runs as Ray tasks. Ray places them, starts those again whose worker died, and cancels
+them; this is the only file that knows it.
 
-A task trains in a process of its own, which ends with it: runs share no state, and a GPU's memory
-is free again. It decides by the run's folder whether it begins or resumes, so that Ray may start
-it as often as it likes.
+A task decides by the run's folder whether it begins or resumes, so Ray may start it as often as it
+likes.
 """
 
 import contextlib
 import os
 import socket
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from rmbpo_fast import __version__, train
+from rmbpo_fast import train
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError, RmbpoError
 from rmbpo_fast.loop import StopRequest
@@ -24,10 +22,11 @@ from rmbpo_fast.trial import Pace, measure
 
 START_MARK = "== start of "
 _OBJECT_STORE_BYTES = 80 * 2**20  # nearly Ray's least: settings go out, a line comes back
+_CONNECT_S = 5.0
 
 
 class Outcome(NamedTuple):
-    """How a task ended: "finished", "stopped" or "failed", and why."""
+    """How a run's task ended: "finished", "stopped" or "failed", and why."""
 
     state: str
     reason: str = ""
@@ -40,21 +39,17 @@ class Share(NamedTuple):
     gpus: float
 
 
-def require_ray() -> None:
-    """Raises ConfigError where Ray isn't installed."""
-    if find_spec("ray") is None:
-        raise ConfigError('a sweep needs Ray: python -m pip install ".[sweep]"')
-
-
 @contextlib.contextmanager
 def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
     """Ray on this machine, or the cluster at an address, while the context lasts.
 
-    Returns:
-        Its resources, by name: CPU, GPU.
+    Yields:
+        Its resources by name: CPU, GPU.
     Raises:
-        ConfigError: no cluster there.
+        ConfigError: Ray isn't installed, or no cluster is there.
     """
+    if find_spec("ray") is None:
+        raise ConfigError('a sweep needs Ray: python -m pip install ".[sweep]"')
     # read by Ray at its import: no figures about its use leave the machine unless someone wants it
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # a run without a share of a GPU is told so by --device; Ray needn't hide the GPUs from it
@@ -64,35 +59,35 @@ def ray_cluster(address: str | None) -> Iterator[dict[str, float]]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
         quiet |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    elif address != "auto":
+        _check_port(address)
     try:
         ray.init(address=address or "local", **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"--address {address}: {error}") from error
+    # Ray's own end of a connection that came to nothing is a SystemExit
+    except (ConnectionError, ValueError, RuntimeError, SystemExit) as error:
+        where = f"--address {address}" if address else "Ray on this machine"
+        raise ConfigError(f"{where}: can't start or join it ({error})") from error
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
 
 
-def _check_node(home: Path, version: str) -> None:
-    """Raises ConfigError where this node can't take part."""
-    here = socket.gethostname()
-    if version != __version__:
-        raise ConfigError(f"{here} has rmbpo_fast {__version__}, the sweep's start {version}")
-    if not home.is_dir():
-        raise ConfigError(
-            f"{here} doesn't see {home}: --out must be on a disk that all nodes share"
-        )
-
-
-def _train_task(run: PlannedRun, log: Path, version: str) -> Outcome:
-    """A worker's whole life. Raises what training raised; Ray then starts it again."""
+def _check_port(address: str) -> None:
+    """Ray alone takes minutes to give up on an address where nobody listens."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"--address {address}: expected auto or host:port")
     try:
-        _check_node(log.parent, version)
-    except ConfigError as error:
-        return Outcome("failed", str(error))
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--address {address}: nobody answers there ({error})") from error
+
+
+def _train_task(run: PlannedRun) -> Outcome:
+    """A worker's whole life. Raises what training raised; Ray then starts it again."""
     with (
-        open(log, "a", buffering=1) as file,
+        open(run.log, "a", buffering=1) as file,
         contextlib.redirect_stdout(file),
         contextlib.redirect_stderr(file),
     ):
@@ -119,7 +114,6 @@ def _remote(function: Callable[..., Any], share: Share, retries: int) -> Any:
     return ray.remote(
         num_cpus=share.cpus,
         num_gpus=share.gpus,
-        max_calls=1,  # a process for each run
         max_retries=retries,
         retry_exceptions=retries > 0,
     )(function)
@@ -129,7 +123,7 @@ def time_parts(config: Config, share: Share) -> Pace:
     """A trial on a worker of the kind that the runs will have.
 
     Raises:
-        ConfigError: settings that can't be served there.
+        RmbpoError: what a run with these settings would raise.
     """
     import ray
 
@@ -159,30 +153,23 @@ def _outcome(reference: Any, attempts: int) -> Outcome:
 
 
 def train_all(
-    runs: Mapping[str, PlannedRun],
-    logs: Mapping[str, Path],
+    runs: Sequence[PlannedRun],
     share: Share,
     retries: int,
     stop: StopRequest,
     watch: Callable[[dict[str, Outcome]], None],
-) -> dict[str, Outcome]:
+) -> None:
     """Trains every run, until all have ended or a stop was asked for and the running ones saved.
 
     Args:
-        runs: by name; the order is that of their start.
-        logs: where each run's output goes, appended.
+        runs: in the order of their start.
         retries: how often a run is started again whose worker died or whose training failed.
-        watch: called about twice a second with what has ended so far.
-    Returns:
-        How each ended.
+        watch: called about twice a second with how runs have ended so far, by name.
     """
     import ray
 
     task = _remote(_train_task, share, retries)
-    names = {
-        task.options(name=name).remote(run, logs[name].resolve(), __version__): name
-        for name, run in runs.items()
-    }
+    names = {task.options(name=run.name).remote(run): run.name for run in runs}
     ended: dict[str, Outcome] = {}
     pending, cancelled = list(names), False
     while pending:
@@ -195,4 +182,3 @@ def train_all(
             for reference in pending:
                 ray.cancel(reference, force=False)
         watch(ended)
-    return ended

@@ -28,8 +28,8 @@ LEVELS = [
     {"episodes", "agent", "figures"},
     {"run_files", "loop", "subjects", "analysis"},
     {"accelerate", "cli", "video", "report_figures", "robustness"},
-    {"train", "evaluate", "analyze", "report", "trial", "sweep_plan", "sweep_figures"},
-    {"sweep_workers"},
+    {"train", "evaluate", "analyze", "report", "trial", "sweep_plan"},
+    {"sweep_workers", "sweep_results"},
     {"sweep_table"},
     {"sweep"},
 ]
