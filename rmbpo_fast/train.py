@@ -11,6 +11,7 @@ from rmbpo_fast.accelerate import accelerate
 from rmbpo_fast.agent import build
 from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config
+from rmbpo_fast.dataset import require_minari, save_dataset
 from rmbpo_fast.display import Display
 from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.journal import JournalWriter
@@ -62,6 +63,8 @@ def set_up_machine(config: Config) -> tuple[torch.device, dict[str, Any]]:
 def run(config: Config) -> int:
     """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
     task = find_task(config.task.env)
+    if config.run.save_dataset:
+        require_minari()  # not after hours
     device, machine = set_up_machine(config)
     agent = build(config, task, device)
     with ExitStack() as cleanup:
@@ -105,6 +108,8 @@ def run(config: Config) -> int:
             train(agent, config, steps, metrics, journal, run_dir, display, stop)
             step = agent.progress.env_step
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
+            if config.run.save_dataset:
+                display.print(save_dataset(agent, config, run_dir))
         except OSError as error:
             raise StorageError(
                 f"{error}; the real steps before it are kept: --resume {run_dir} goes on"
