@@ -138,7 +138,7 @@ def _adversary_kl(env_id: str, curves: dict[float, list[Curve]]) -> Figure:
         marker = "o" if len(shared) == 1 else ""
         axes.plot(shared, mean, color=colour, linewidth=2, marker=marker, label=f"{eta:g}")
     if any((kl > 0).any() for of_eta in curves.values() for _, kl in of_eta):
-        axes.set_yscale("log")
+        axes.set_yscale("log", nonpositive="mask")
     axes.set_xlabel("real steps")
     axes.set_ylabel("KL(g || p) per step (nats)")
     axes.set_title(f"{env_id}: the adversary's KL per eta")
