@@ -1,7 +1,9 @@
 """How long a run will take: its parts, timed for some seconds, times how often each is due.
 
 What can't be known beforehand is how many epochs the model's later fits take. The estimate is a
-range: from none that improves the model to as many each time as in the first fit.
+range: from none that improves the model to five times as many epochs, or the first fit's gradient
+steps if more (ours: on average Hopper's fits took 3.9 to 4.6 times as many, the pendulum's 2.6 to
+5.3 times).
 """
 
 import math
@@ -22,6 +24,7 @@ from rmbpo_fast.tasks import find_task
 
 _TRIAL_ROWS = 1_000
 _TRIAL_UPDATES = 40
+_MOST_EPOCHS = 5  # times the fewest
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Pace:
         env_s: a real step, the policy's action included.
         update_s: a policy update.
         model_batch_s: a gradient step of p_theta.
-        model_epochs: epochs of its first fit.
+        model_batches: gradient steps of its first fit.
         adversary_s: a fit of g_psi, 0 without one.
         rollout_s: rollouts one step long.
     """
@@ -40,7 +43,7 @@ class Pace:
     env_s: float
     update_s: float
     model_batch_s: float = 0.0
-    model_epochs: float = 0.0
+    model_batches: float = 0.0
     adversary_s: float = 0.0
     rollout_s: float = 0.0
 
@@ -87,9 +90,10 @@ def measure(config: Config, device: torch.device) -> Pace:
             epochs = metrics.averages()["world_model/epochs"]
             seconds = dict(metrics.watch.seconds)
             metrics.close()
+        batches = _model_batches(config, stepped)
         parts = {
-            "model_batch_s": seconds["world_model"] / (epochs * _model_batches(config, stepped)),
-            "model_epochs": first_epochs,
+            "model_batch_s": seconds["world_model"] / (epochs * batches),
+            "model_batches": first_epochs * batches,
             "adversary_s": seconds["adversary"],
             "rollout_s": seconds["rollout"] / agent.progress.horizon,
         }
@@ -109,17 +113,16 @@ def estimate(pace: Pace, config: Config, done: int) -> tuple[float, float]:
     and checkpoints aren't counted."""
     total, first = config.task.total_env_steps, config.task.random_steps
     learning = max(0, total - max(done, first))
-    low = high = pace.env_s * max(0, total - done)
-    low += pace.update_s * config.sac.updates_per_step * learning
-    high += pace.update_s * config.sac.updates_per_step * learning
+    low = high = (
+        pace.env_s * max(0, total - done) + pace.update_s * config.sac.updates_per_step * learning
+    )
     if config.adversary.algo == "sac":
         return low, high
     adversary_s = pace.adversary_s if config.adversary.adversarial else 0.0
-    fewest = config.model.model_patience_epochs + 1
     for step in range(max(done, first), total, config.model.fit_every_steps):
-        epoch_s = pace.model_batch_s * _model_batches(config, step)
+        fewest = (config.model.model_patience_epochs + 1) * _model_batches(config, step)
         horizon = horizon_at(step // config.task.epoch_steps, config.rollout)
         rest = adversary_s + pace.rollout_s * horizon
-        low += epoch_s * fewest + rest
-        high += epoch_s * max(fewest, pace.model_epochs) + rest
+        low += pace.model_batch_s * fewest + rest
+        high += pace.model_batch_s * max(_MOST_EPOCHS * fewest, pace.model_batches) + rest
     return low, high
