@@ -34,7 +34,7 @@ WIDTH = 4 + 1 + 1 + 4 + 1
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: .[sweep]")
 SHORT = {key: value for key, value in SMALL.items() if key != "device"}
 # long enough to be hit half-way
-LEARNING = {"updates_per_step": 8}
+LEARNING = {"updates_per_step": 4}
 EVALUATION = ["--distort", "pole_mass=5,50", "--episodes", "2"]
 
 
