@@ -47,10 +47,14 @@ def parse(argv: list[str]) -> Config:
         prog="python -m rmbpo_fast.train",
     )
     validate(config)
-    if known.resume is not None:
-        before, after = base.flat(), config.flat()
-        changed = [n for n in before if before[n] != after[n] and n not in _RESUMABLE]
-        if changed:
-            flags = ", ".join("--" + name.replace("_", "-") for name in changed)
-            raise ConfigError(f"--resume goes on with the run's own settings: can't change {flags}")
+    if known.resume is not None and (changed := changed_settings(base, config)):
+        flags = ", ".join(changed)
+        raise ConfigError(f"--resume goes on with the run's own settings: can't change {flags}")
     return config
+
+
+def changed_settings(before: Config, after: Config) -> list[str]:
+    """Flags whose values differ and that --resume doesn't let change."""
+    old, new = before.flat(), after.flat()
+    changed = [name for name in old if old[name] != new[name] and name not in _RESUMABLE]
+    return ["--" + name.replace("_", "-") for name in changed]

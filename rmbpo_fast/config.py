@@ -194,6 +194,8 @@ class RunConfig:
     """Checkpoints kept; older ones go once a newer one has been read back."""
     keep_policies: int = 10
     """Policies of the last epochs kept in policies/, to see how steady their robustness is."""
+    save_dataset: bool = False
+    """When training ends or is stopped, write all real transitions to <run>/dataset for Minari."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +342,7 @@ _ADDED_LATER = {
     "adversary_patience_checks",
     "randomize",
     "explore",
+    "save_dataset",
 }
 
 

@@ -126,6 +126,11 @@ _PAPER: dict[str, tuple[str, ...]] = {
 }
 
 
+def has_paper_grid(env: str) -> bool:
+    """Whether the paper has distortions for a task."""
+    return task_family(env) in _PAPER
+
+
 def paper_experiments(env: str) -> list[Experiment]:
     """The paper's curves for a task. Raises ConfigError where it has none."""
     texts = _PAPER.get(task_family(env))

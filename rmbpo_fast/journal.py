@@ -130,6 +130,18 @@ def _read_segment(path: Path, first_step: int, width: int) -> tuple[np.ndarray, 
     return rows, "" if good == committed else f"damaged after {good} of {committed} transitions"
 
 
+def reached(folder: Path) -> int:
+    """Real steps that a run's journal holds, from the newest segment's counter alone.
+
+    For a look from outside at a run in progress: nothing is verified.
+    """
+    if not (segments := _segments(folder)):
+        return 0
+    _, first, path = segments[-1]
+    with open(path, "rb") as handle:
+        return first + int.from_bytes(handle.read(_COUNT_BYTES), "little")
+
+
 def read_journal(folder: Path, width: int, accept_damage: bool = False) -> np.ndarray:
     """All transitions [n, width] of a run, in the order of their steps, which start at 0.
 

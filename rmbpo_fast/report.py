@@ -49,7 +49,7 @@ def _read_json(path: Path) -> Any:
         raise StorageError(f"{path}: can't be read ({error})") from error
 
 
-def _read_metrics(path: Path) -> dict[str, list[float]]:
+def read_metrics(path: Path) -> dict[str, list[float]]:
     """Columns of metrics.csv as numbers; a cell that is empty, or no number, counts as 0.
 
     A row that a killed process cut is left out.
@@ -77,7 +77,7 @@ def _read_metrics(path: Path) -> dict[str, list[float]]:
 def read_run(folder: Path) -> dict[str, Any]:
     """What the page shows of a run. Raises StorageError where it is none, or has no epoch yet."""
     config = read_config(folder)
-    metrics = _read_metrics(folder / "metrics.csv")
+    metrics = read_metrics(folder / "metrics.csv")
     analysis = folder / "analysis" / "analysis.json"
     return {
         "folder": folder,

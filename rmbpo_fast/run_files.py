@@ -26,7 +26,8 @@ def new_run_dir(config: Config, task: Task) -> Path:
         path = Path("runs", task.name, config.adversary.algo, f"{config.run.seed}-{stamp}")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
+        # a process that was killed while it wrote its settings leaves an unfinished file of them
+        if any(not p.name.startswith(f".{CONFIG_FILE}.") for p in path.iterdir()):
             hint = (
                 f"; --resume {path} goes on with its run" if (path / CONFIG_FILE).exists() else ""
             )

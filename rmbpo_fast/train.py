@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -10,6 +11,7 @@ from rmbpo_fast.accelerate import accelerate
 from rmbpo_fast.agent import build
 from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config
+from rmbpo_fast.dataset import require_minari, save_dataset
 from rmbpo_fast.display import Display
 from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.journal import JournalWriter
@@ -35,9 +37,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def run(config: Config) -> int:
-    """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
-    task = find_task(config.task.env)
+def set_up_machine(config: Config) -> tuple[torch.device, dict[str, Any]]:
+    """Device, threads and kernels of this process, as the settings ask for them.
+
+    Returns:
+        The device, and what config.json says of the machine.
+    Raises:
+        ConfigError: what isn't there.
+    """
     device = choose_device(config.run.device)
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)  # Triton launches on the current one
@@ -50,6 +57,15 @@ def run(config: Config) -> int:
     except ValueError as error:
         reason = str(error).removeprefix("kernels: ")
         raise ConfigError(f"--kernels {config.run.kernels}: {reason}") from error
+    return device, machine
+
+
+def run(config: Config) -> int:
+    """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
+    task = find_task(config.task.env)
+    if config.run.save_dataset:
+        require_minari()  # not after hours
+    device, machine = set_up_machine(config)
     agent = build(config, task, device)
     with ExitStack() as cleanup:
         cleanup.callback(agent.envs.close)
@@ -57,11 +73,14 @@ def run(config: Config) -> int:
         if config.run.resume is not None:
             run_dir = config.run.resume
             journal, epoch_in_progress, found = restore(agent, run_dir, config)
+            cleanup.callback(journal.close)
+            write_config(run_dir, config, machine)
         else:
             run_dir, found = new_run_dir(config, task), "new"
+            # before anything else: a folder without it is no run that --resume could go on with
+            write_config(run_dir, config, machine)
             journal = JournalWriter(run_dir / "journal", 0, agent.real.width)
-        cleanup.callback(journal.close)
-        write_config(run_dir, config, machine)
+            cleanup.callback(journal.close)
         synchronize = torch.cuda.synchronize if device.type == "cuda" else None
         metrics = Metrics(run_dir, columns(config.model.num_members), synchronize)
         cleanup.callback(metrics.close)
@@ -89,6 +108,8 @@ def run(config: Config) -> int:
             train(agent, config, steps, metrics, journal, run_dir, display, stop)
             step = agent.progress.env_step
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
+            if config.run.save_dataset:
+                display.print(save_dataset(agent, config, run_dir))
         except OSError as error:
             raise StorageError(
                 f"{error}; the real steps before it are kept: --resume {run_dir} goes on"

@@ -26,9 +26,12 @@ LEVELS = [
     {"vector_env", "distortion", "grids"},
     {"envs", "dimensions", "randomized_env"},
     {"episodes", "agent", "figures"},
-    {"run_files", "loop", "subjects", "analysis"},
+    {"run_files", "loop", "subjects", "analysis", "dataset"},
     {"accelerate", "cli", "video", "report_figures", "robustness"},
-    {"train", "evaluate", "analyze", "report"},
+    {"train", "evaluate", "analyze", "report", "trial", "sweep_plan"},
+    {"sweep_workers", "sweep_results"},
+    {"sweep_table"},
+    {"sweep"},
 ]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 

@@ -18,7 +18,7 @@ import torch
 
 import rmbpo_fast
 from conftest import SMALL, flags
-from rmbpo_fast import analyze, evaluate, report, train, video
+from rmbpo_fast import analyze, evaluate, report, sweep, train, video
 from rmbpo_fast.kernels import backend
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,6 +141,13 @@ def run_train(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return status
 
 
+def plan_sweep(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Flags and plan are right. tests/test_sweep.py starts Ray, which takes its time."""
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "_train", lambda arguments, views: None)
+        return sweep.main([*words, "--dry-run"])
+
+
 def run_evaluate(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     if "--video" in words:
         pytest.importorskip("imageio_ffmpeg")
@@ -201,6 +208,7 @@ def check_pytest(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) 
 
 HANDLERS = {
     ("python", "-m", "rmbpo_fast.train"): run_train,
+    ("python", "-m", "rmbpo_fast.sweep"): plan_sweep,
     ("python", "-m", "rmbpo_fast.evaluate"): run_evaluate,
     ("python", "-m", "rmbpo_fast.analyze"): run_analyze,
     ("python", "-m", "rmbpo_fast.report"): run_report,

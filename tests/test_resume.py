@@ -252,6 +252,12 @@ def test_another_kind_of_device_gets_streams_of_its_own(small_flags, tmp_path):
     assert train.main(flags(resume=tmp_path, total_env_steps=110)) == 0
 
 
+def test_a_start_that_was_killed_while_it_wrote_its_settings_can_be_repeated(small_flags, tmp_path):
+    (tmp_path / ".config.json.0f").write_text("{")
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60)]) == 0
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60)]) == 2
+
+
 def test_resume_keeps_the_runs_settings(small_flags, capsys, tmp_path):
     assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60, eta=0.3)]) == 0
     capsys.readouterr()
