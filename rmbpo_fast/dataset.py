@@ -92,7 +92,8 @@ def save_dataset(agent: Agent, config: Config, run_dir: Path) -> str:
             )
         )
     folder = run_dir / FOLDER
-    temporary = folder.with_name(f".{FOLDER}.{uuid.uuid4().hex}")
+    # absolute: Minari would look for a relative one below itself
+    temporary = folder.resolve().with_name(f".{FOLDER}.{uuid.uuid4().hex}")
     try:
         storage = MinariStorage.new(
             temporary,

@@ -3,6 +3,7 @@
 import json
 import re
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,10 +42,11 @@ def test_an_episode_that_terminated_is_over_even_where_the_next_begins_at_its_en
 
 @needs_minari
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_minari_reads_what_the_run_met(tmp_path, capsys, num_envs):
+def test_minari_reads_what_the_run_met(tmp_path, monkeypatch, capsys, num_envs):
     import minari
 
-    run = tmp_path / "run"
+    monkeypatch.chdir(tmp_path)
+    run = Path("run")  # relative, as people type it
     settings = {**SMALL, "total_env_steps": 120, "num_envs": num_envs, "seed": 4}
     words = flags(env="inverted_pendulum", **settings, run_dir=run, save_dataset=True)
     assert train.main(words) == 0
