@@ -1,6 +1,6 @@
-"""Pictures and tables of a task's runs, from the files that are committed beside this script.
+"""Pictures and tables of a task's runs, from their settings, metrics, policies and evaluations.
 
-python results/summary.py inverted_pendulum
+python results/summary.py results/inverted_pendulum
 """
 
 import json
@@ -17,11 +17,10 @@ from rich.table import Table
 
 from rmbpo_fast.config import CONFIG_FILE, read_config
 from rmbpo_fast.figures import COLOURS, save
-from rmbpo_fast.policy import Policy, epoch_files
+from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import read_metrics
 from rmbpo_fast.subjects import group_of
 
-RESULTS = Path(__file__).parent
 LAST_FITS = 10
 _ADVERSARY = ("kl_nats", "value_drop", "value_std", "value_mean", "eta")
 
@@ -30,8 +29,8 @@ _ADVERSARY = ("kl_nats", "value_drop", "value_std", "value_mean", "eta")
 class Arguments:
     """Draws learning curves, steadiness over checkpoints, and prints the adversary's table."""
 
-    task: Annotated[str, tyro.conf.Positional]
-    """Folder of runs beside this script."""
+    folder: Annotated[Path, tyro.conf.Positional]
+    """Where the runs are, at any depth; the pictures go there too."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,10 @@ def feedback_gains(policy: Policy, spread: np.ndarray) -> np.ndarray:
     A central difference, averaged over states that are uniform within +-`spread` [S].
     """
     states = np.random.default_rng(0).uniform(-1, 1, (200, len(spread))) * spread
-    step = 1e-3 * np.eye(len(spread))
-    ahead, back = (policy(states[:, None] + sign * step).mean(0)[:, 0] for sign in (1, -1))
-    return (ahead - back) / 2e-3
+    step = 1e-3
+    moved = [states + sign * step * axis for sign in (1, -1) for axis in np.eye(len(spread))]
+    ahead, back = policy(np.concatenate(moved)).reshape(2, len(spread), len(states))
+    return (ahead - back).mean(-1) / (2 * step)
 
 
 def spread_table(results: dict[str, Any]) -> Table:
@@ -156,31 +156,28 @@ def adversary_table(groups: dict[str, list[Run]]) -> Table:
 
 
 def gains_table(groups: dict[str, list[Run]], spread: np.ndarray) -> Table:
-    """Range over runs of the gains of the policies of the last epochs, each run's mean."""
-    table = Table(
-        "group", "d action / d x", "angle", "x velocity", "angular velocity", "action at 0"
-    )
+    """Range over runs of the last policy's gains, and of its action at the upright pole."""
+    columns = ("d action / d x", "angle", "x velocity", "angular velocity", "action at 0")
+    table = Table("group", *columns)
     for group, runs in groups.items():
-        gains, biases = [], []
-        for run in runs:
-            policies = [Policy.load(file) for file in epoch_files(run.folder)]
-            gains.append(np.mean([feedback_gains(policy, spread) for policy in policies], axis=0))
-            biases.append(np.mean([policy(np.zeros(len(spread)))[0] for policy in policies]))
-        low, high = np.min(gains, axis=0), np.max(gains, axis=0)
-        texts = [f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True)]
-        table.add_row(group, *texts, f"{min(biases):.1f} to {max(biases):.1f}")
+        policies = [Policy.load(run.folder) for run in runs]
+        rows = [[*feedback_gains(p, spread), *p(np.zeros(len(spread)))] for p in policies]
+        low, high = np.min(rows, axis=0), np.max(rows, axis=0)
+        table.add_row(group, *(f"{a:.1f} to {b:.1f}" for a, b in zip(low, high, strict=True)))
     return table
 
 
 def main(arguments: Arguments) -> None:
     """Reads, prints, draws."""
-    folder, console = RESULTS / arguments.task, Console(width=140)
-    groups = by_group(read_runs(folder))
-    save(learning_curves(groups, arguments.task), folder / "learning_curves")
+    folder, console = arguments.folder, Console(width=140)
+    runs = read_runs(folder)
+    groups = by_group(runs)
+    task = read_config(runs[0].folder).task.env
+    save(learning_curves(groups, task), folder / "learning_curves")
     console.print(adversary_table(groups))
-    if arguments.task == "inverted_pendulum":
+    if task == "inverted_pendulum":
         console.print(gains_table(groups, np.array([0.05, 0.01, 0.1, 0.1])))
-    for file in sorted(folder.glob("checkpoints_*/*/results.json")):
+    for file in sorted(folder.glob("checkpoints/*/results.json")):
         results = json.loads(file.read_text())
         save(steadiness(results), folder / f"steadiness_{file.parent.name}")
         console.print(spread_table(results))
