@@ -4,7 +4,7 @@
 set -e
 out=${1:-runs/results/inverted_pendulum}
 settings="--env inverted_pendulum --total-env-steps 10000 --threads 1 --compile"
-masses="pole_mass=5,50,100,125,150,160,170,180,200,220"
+masses="pole_mass=5,50,75,100,125,150,160,170,180,200,220"
 python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/mbpo" --algo mbpo --seeds 5
 python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/rmbpo" --eta 0.02 0.05 0.1 0.2 --seeds 2
 python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/rmbpo" --eta 0.05 --seeds 5
