@@ -10,6 +10,7 @@ import re
 import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +23,10 @@ from rmbpo_fast import analyze, evaluate, report, sweep, train, video
 from rmbpo_fast.kernels import backend
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 RUN = Path("runs/hopper/rmbpo/0-20260101-120000")  # that the pages name
 
 # One fit, some updates, one epoch: the last of two equal flags counts.
@@ -45,6 +49,7 @@ LISTED = {
     "ruff check .": "tests/test_static.py",
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/test_golden.py": "rewrites tests/golden.json",
+    "sh results/inverted_pendulum.sh": "hours; test_the_pendulums_script_makes_its_pictures",
     "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
     "python -m rmbpo_fast.kernels.report": "minutes; tests/kernels/test_report.py",
     "python " + " ".join(BUILD): "test_site_builds_without_a_warning",
@@ -172,6 +177,12 @@ def run_learning_curve(words: list[str], here: Path, monkeypatch: pytest.MonkeyP
     return 0
 
 
+def run_script(script: str, words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", [script, *words])
+    runpy.run_path(str(ROOT / script), run_name="__main__")
+    return 0
+
+
 def check_pip(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """The extra exists, and so does the switch. tests/test_package.py builds the wheels."""
     words = [w for w in words if w not in ("--no-build-isolation", "--no-deps")]
@@ -213,6 +224,8 @@ HANDLERS = {
     ("python", "-m", "rmbpo_fast.analyze"): run_analyze,
     ("python", "-m", "rmbpo_fast.report"): run_report,
     ("python", "bench/learning_curve.py"): run_learning_curve,
+    ("python", "results/average.py"): partial(run_script, "results/average.py"),
+    ("python", "results/summary.py"): partial(run_script, "results/summary.py"),
     ("python", "-m", "pip", "install"): check_pip,
     ("python", "-m", "pytest"): check_pytest,
 }
@@ -293,6 +306,25 @@ def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
         make_call(["python", "-m", "rmbpo_fast.train", "--etta", "1"], tmp_path, monkeypatch)
     with pytest.raises(AssertionError, match="curl: command not found"):
         calls_of("curl example", stand_ins, tmp_path)
+
+
+def test_the_pendulums_script_makes_its_pictures(tmp_path, stand_ins, monkeypatch):
+    """results/inverted_pendulum.sh: sweeps up to their plan, the rest with two runs of a moment."""
+    monkeypatch.chdir(tmp_path)
+    script = (ROOT / "results" / "inverted_pendulum.sh").read_text()
+    calls = calls_of(script, stand_ins, tmp_path)
+    sweeps = [words for words in calls if "rmbpo_fast.sweep" in words]
+    assert len(sweeps) == 4
+    for words in sweeps:
+        make_call(words, tmp_path, monkeypatch)
+    out = tmp_path / "runs/results/inverted_pendulum"
+    for name, algo in (("mbpo/mbpo-seed-0", "mbpo"), ("rmbpo/eta-0.05-seed-0", "rmbpo")):
+        settings = flags(env="inverted_pendulum", algo=algo, **TINY, run_dir=out / name)
+        assert train.main(settings) == 0
+    for words in calls[len(sweeps) :]:
+        make_call(words, tmp_path, monkeypatch)
+    for picture in ("learning_curves.png", "steadiness_pole_mass.png"):
+        assert (out / picture).is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
