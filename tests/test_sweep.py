@@ -87,7 +87,7 @@ def test_a_killed_worker_resumes_and_the_other_runs_dont_notice(tmp_path, capsys
     assert status == 0
     assert 110 <= seen["step"] < 200
     printed = capsys.readouterr().out
-    assert "eta-1-seed-0 running, start 2" in printed
+    assert "eta-1-seed-0 finished, start 2" in printed
     assert f"4 of 4 runs to train in {out}, 2 at a time with 1 CPU thread each" in printed
     assert processes(log)[0] not in processes(log)[1:]
     assert "networks of step 100" in log.read_text().split("== start of")[2]
