@@ -1,10 +1,11 @@
 """What a person sees of a run: a live table on a terminal, one line per epoch elsewhere."""
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -35,7 +36,46 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
 
 
-class Display:
+View = TypeVar("View", bound="LiveView")
+
+
+class LiveView(ABC):
+    """Draws what `render` gives on a terminal, while its context lasts; elsewhere it draws nothing.
+
+    Args:
+        console: where to draw.
+        refresh_per_second: how often.
+    """
+
+    def __init__(self, console: Console, refresh_per_second: float) -> None:
+        self._console, self._refresh_per_second = console, refresh_per_second
+        self._live: Live | None = None
+
+    @abstractmethod
+    def render(self) -> Group:
+        """The view as it is now."""
+
+    def __enter__(self: View) -> View:
+        if self._console.is_terminal:
+            self._live = Live(
+                get_renderable=self.render,
+                console=self._console,
+                refresh_per_second=self._refresh_per_second,
+            )
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+class Display(LiveView):
     """Shows progress. Use as a context manager.
 
     Args:
@@ -55,7 +95,8 @@ class Display:
         watch: Stopwatch,
         stopping: Callable[[], bool],
     ) -> None:
-        self._console, self._title, self._total = console, title, total_steps
+        super().__init__(console, refresh_per_second=4)
+        self._title, self._total = title, total_steps
         self._step, self._watch, self._stopping = first_step, watch, stopping
         self._row: dict[str, Any] = {}
         # time left follows the last epochs that learned: random ones are a hundred times faster
@@ -68,24 +109,6 @@ class Display:
             console=console,
         )
         self._task = self._bar.add_task("", total=total_steps, completed=first_step)
-        self._live: Live | None = None
-
-    def __enter__(self) -> "Display":
-        if self._console.is_terminal:
-            self._live = Live(
-                get_renderable=self._render, console=self._console, refresh_per_second=4
-            )
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def print(self, text: str) -> None:
         """A line above the live table."""
@@ -119,7 +142,7 @@ class Display:
         (then, first), (now, last) = self._pace[0], self._pace[-1]
         return clock((self._total - self._step) * (now - then) / (last - first))
 
-    def _render(self) -> Group:
+    def render(self) -> Group:
         self._bar.update(self._task, completed=self._step)
         row = self._row
         cells = [(label, layout.format(row[name])) for label, name, layout in _SHOWN if name in row]

@@ -7,13 +7,11 @@ import csv
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 
-from rmbpo_fast.display import clock
+from rmbpo_fast.display import LiveView, clock
 from rmbpo_fast.sweep_plan import PlannedRun
 from rmbpo_fast.sweep_workers import START_MARK, Outcome
 
@@ -86,7 +84,7 @@ class RunView:
         return f"{self.state}, start {self.starts}" if self.starts > 1 else self.state
 
 
-class SweepTable:
+class SweepTable(LiveView):
     """Shows the runs' progress. Use as a context manager.
 
     Args:
@@ -95,28 +93,11 @@ class SweepTable:
     """
 
     def __init__(self, console: Console, title: str, views: Sequence[RunView]) -> None:
-        self._console, self._title, self._views = console, title, views
+        super().__init__(console, refresh_per_second=2)
+        self._title, self._views = title, views
         self._started = self._looked = time.monotonic()
         self._shown = {view.run.name: view.state_text() for view in views}
-        self._live: Live | None = None
         self._stopping = False
-
-    def __enter__(self) -> "SweepTable":
-        if self._console.is_terminal:
-            self._live = Live(
-                get_renderable=self.render, console=self._console, refresh_per_second=2
-            )
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
     def update(self, ended: Mapping[str, Outcome], stopping: bool) -> None:
         """Takes what has ended, by run; looks at the other runs' files from time to time."""

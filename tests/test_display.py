@@ -41,7 +41,7 @@ def test_live_table_fits_80_columns():
     expected = ["912.3", "0.0051 nats", "500/1000", "time left", "now", "adversary 12 %"]
     for last in (expected, ["stopping after this step"]):
         with console.capture() as capture:
-            console.print(display._render())
+            console.print(display.render())
         text = capture.get()
         assert max(map(len, text.splitlines())) <= 80
         for part in last:
