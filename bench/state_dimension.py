@@ -3,7 +3,6 @@
 python bench/state_dimension.py --out runs/state_dimension
 """
 
-import csv
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 from rich.table import Table
-from safetensors import safe_open
 
 from rmbpo_fast.config import CONFIG_FILE
+from rmbpo_fast.policy import Policy
+from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.tasks import find_task
 
 TASKS = ("inverted_pendulum", "hopper", "halfcheetah", "walker2d", "ant", "humanoid")
@@ -56,17 +56,15 @@ def train(task: str, arguments: Arguments) -> Path:
 
 def row(task: str, folder: Path) -> list[str]:
     """A line of the table: means over the last fits."""
-    with safe_open(folder / "policy.safetensors", framework="pt") as policy:
-        state_size = policy.get_slice("weight_0").get_shape()[1]
-    with (folder / "metrics.csv").open() as file:
-        fits = [line for line in csv.DictReader(file) if line["adversary/kl_nats"]][-LAST_FITS:]
+    metrics = read_metrics(folder / "metrics.csv")
+    fits = fitted_rows(metrics)[-LAST_FITS:]
 
     def mean(name: str) -> float:
-        return sum(float(fit[f"adversary/{name}"]) for fit in fits) / len(fits)
+        return sum(metrics[f"adversary/{name}"][i] for i in fits) / len(fits)
 
     return [
         find_task(task).env_id,
-        str(state_size),
+        str(Policy.load(folder).obs_size),
         f"{mean('kl_nats'):.4f}",
         f"{mean('eta'):.3g}",
         *(f"{mean(name):.3g}" for name in ("value_drop", "value_mean", "value_std")),

@@ -18,7 +18,7 @@ from rich.table import Table
 from rmbpo_fast.config import CONFIG_FILE, read_config
 from rmbpo_fast.figures import COLOURS, save
 from rmbpo_fast.policy import Policy
-from rmbpo_fast.report import read_metrics
+from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.subjects import group_of
 
 LAST_FITS = 10
@@ -75,25 +75,36 @@ def learning_curves(groups: dict[str, list[Run]], title: str) -> Figure:
     return figure
 
 
+def places_of_runs(results: dict[str, Any]) -> dict[str, dict[Path, list[int]]]:
+    """Places of an evaluation's policies, by group and run."""
+    groups: dict[str, dict[Path, list[int]]] = {}
+    for i, policy in enumerate(results["policies"]):
+        run = Path(policy["policy"]).parents[1]
+        groups.setdefault(policy["group"], {}).setdefault(run, []).append(i)
+    return groups
+
+
+def mean_returns(results: dict[str, Any]) -> np.ndarray:
+    """[world, policy] over episodes."""
+    return np.array([np.mean(world["returns"], axis=-1) for world in results["worlds"]])
+
+
 def steadiness(results: dict[str, Any]) -> Figure:
     """Every policy of the last epochs in the distorted worlds, a panel per group.
 
     Args:
         results: results.json of an evaluation of 'policies/*' over one axis.
     """
-    policies = results["policies"]
-    groups = list(dict.fromkeys(p["group"] for p in policies))
+    groups = places_of_runs(results)
     size = (3.2 * len(groups), 3.4)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     x = [world["at"][0] for world in results["worlds"]]
-    returns = np.array([np.mean(world["returns"], axis=-1) for world in results["worlds"]])
-    for panel, group in zip(panels, groups, strict=True):
-        places = [i for i, p in enumerate(policies) if p["group"] == group]
-        runs = sorted({str(Path(policies[i]["policy"]).parents[1]) for i in places})
-        for i in places:
-            run = runs.index(str(Path(policies[i]["policy"]).parents[1]))
-            panel.plot(x, returns[:, i], color=COLOURS[run % len(COLOURS)], lw=0.6, alpha=0.7)
+    returns = mean_returns(results)
+    for panel, (group, runs) in zip(panels, groups.items(), strict=True):
+        for i, of_run in enumerate(runs.values()):
+            panel.plot(x, returns[:, of_run], color=COLOURS[i % len(COLOURS)], lw=0.6, alpha=0.7)
+        places = [place for of_run in runs.values() for place in of_run]
         panel.plot(x, returns[:, places].mean(1), color="black", lw=2)
         panel.set_title(f"{group}\n{len(runs)} runs (colours), {len(places)} policies", fontsize=9)
         panel.set_xlabel(results["axes"][0]["label"])
@@ -116,18 +127,12 @@ def feedback_gains(policy: Policy, spread: np.ndarray) -> np.ndarray:
 
 def spread_table(results: dict[str, Any]) -> Table:
     """Standard deviation of the return over a run's checkpoints, beside that over runs."""
-    policies = results["policies"]
-    table = Table(*("group", "world", "mean", "std over checkpoints", "std over runs"))
-    for group in dict.fromkeys(p["group"] for p in policies):
-        for world in results["worlds"]:
-            of_run: dict[Path, list[float]] = {}
-            for policy, returns in zip(policies, world["returns"], strict=True):
-                if policy["group"] == group:
-                    run = Path(policy["policy"]).parents[1]
-                    of_run.setdefault(run, []).append(float(np.mean(returns)))
-            within = float(np.mean([np.std(values) for values in of_run.values()]))
-            means = [float(np.mean(values)) for values in of_run.values()]
-            cells = (float(np.mean(means)), within, float(np.std(means)))
+    table = Table("group", "world", "mean", "std over checkpoints", "std over runs")
+    for group, runs in places_of_runs(results).items():
+        for world, returns in zip(results["worlds"], mean_returns(results), strict=True):
+            means = [returns[places].mean() for places in runs.values()]
+            within = np.mean([returns[places].std() for places in runs.values()])
+            cells = (np.mean(means), within, np.std(means))
             table.add_row(group, f"{world['at'][0]:g}", *(f"{cell:.0f}" for cell in cells))
     return table
 
@@ -139,7 +144,7 @@ def adversary_table(groups: dict[str, list[Run]]) -> Table:
     for group, runs in groups.items():
         rows = []
         for run in runs:
-            fitted = [i for i, n in enumerate(run.metrics["adversary/steps"]) if n][-LAST_FITS:]
+            fitted = fitted_rows(run.metrics)[-LAST_FITS:]
             rows.append(
                 [
                     np.mean([run.metrics[f"adversary/{n}"][i] for i in fitted] or [np.nan])

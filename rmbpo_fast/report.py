@@ -74,6 +74,11 @@ def read_metrics(path: Path) -> dict[str, list[float]]:
     return {name: [number(row[i]) for row in rows] for i, name in enumerate(header)}
 
 
+def fitted_rows(metrics: dict[str, list[float]]) -> list[int]:
+    """The rows of `read_metrics` in whose epoch the adversary was fitted."""
+    return [i for i, steps in enumerate(metrics["adversary/steps"]) if steps > 0]
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """What the page shows of a run. Raises StorageError where it is none, or has no epoch yet."""
     config = read_config(folder)

@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from rmbpo_fast import evaluate, figures
 from rmbpo_fast.figures import COLOURS
 from rmbpo_fast.grids import has_paper_grid, make_experiment
-from rmbpo_fast.report import read_metrics
+from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.robustness import summarise
 from rmbpo_fast.storage import write_text_atomically
 from rmbpo_fast.sweep_plan import PlannedRun
@@ -83,9 +83,9 @@ def compare_etas(runs: Sequence[PlannedRun], out: Path) -> None:
 def _kl_over_training(run: PlannedRun) -> Curve:
     """The epochs in which the adversary was fitted."""
     metrics = read_metrics(run.run_dir / "metrics.csv")
-    steps, kl = np.array(metrics["env_step"]), np.array(metrics["adversary/kl_nats"])
-    fitted = np.array(metrics["adversary/steps"]) > 0
-    return steps[fitted], kl[fitted]
+    fitted = fitted_rows(metrics)
+    steps, kl = (np.array(metrics[name])[fitted] for name in ("env_step", "adversary/kl_nats"))
+    return steps, kl
 
 
 def _eta_axis(axes: Axes, etas: Sequence[float]) -> None:
