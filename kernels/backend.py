@@ -111,8 +111,8 @@ def choose_backend(
             on a CPU where the native library is and the precision isn't tf32, and reference
             otherwise.
         device: where the tensors live.
-        precision: see `Backend`; auto is bf16 for native kernels on a processor that has fast bf16
-            products, and fp32 otherwise.
+        precision: see `Backend`; auto is tf32 for Triton's kernels, bf16 for native kernels on a
+            processor that has fast bf16 products, and fp32 otherwise.
         compiled: whether auto may take compiled kernels.
     Returns:
         The facts that belong beside any figure: backend, precision, native library, instruction
@@ -128,8 +128,9 @@ def choose_backend(
         elif compiled and device.type == "cpu" and native is not None and precision != "tf32":
             name = "native"
     if precision == "auto":
-        fast = name == "native" and native is not None and native.cpu_isa() in _FAST_BF16
-        precision = "bf16" if fast else "fp32"
+        precision = "tf32" if name == "triton" else "fp32"
+        if name == "native" and native is not None and native.cpu_isa() in _FAST_BF16:
+            precision = "bf16"
     if name == "native" and device.type != "cpu":
         raise ValueError(f"kernels: native needs the CPU, and the device is {device}")
     if name == "triton":

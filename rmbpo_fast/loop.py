@@ -53,22 +53,31 @@ class StopRequest:
 
 
 class Steps(NamedTuple):
-    """The loop's heavy work as two functions of whole numbers, which a graph can replay.
+    """The loop's work on the device as functions that a graph can replay.
 
     Attributes:
+        act: obs [N, S] -> unit action [N, A], drawn from the policy that explores.
+        act_deterministic: obs [N, S] -> the policy's mean action [N, A].
+        store: real transitions, packed [N, W].
         imagine: horizon -> how many imagined transitions were stored, [].
         update: number of policy updates -> the last one's metrics.
     """
 
+    act: Callable[[Tensor], Tensor]
+    act_deterministic: Callable[[Tensor], Tensor]
+    store: Callable[[Tensor], None]
     imagine: Callable[[int], Tensor]
     update: Callable[[int], dict[str, Tensor]]
 
 
 def make_steps(agent: Agent, config: Config) -> Steps:
-    """`imagine_all` and `update_policy` of this agent."""
+    """The functions of this agent, on its device."""
     return Steps(
-        lambda horizon: imagine_all(agent, config, horizon),
-        lambda updates: update_policy(agent, config, updates),
+        act=lambda obs: (agent.explorer or agent.sac).act(obs, agent.streams["act"]),
+        act_deterministic=agent.sac.act_deterministic,
+        store=agent.real.add_,
+        imagine=lambda horizon: imagine_all(agent, config, horizon),
+        update=lambda updates: update_policy(agent, config, updates),
     )
 
 
@@ -143,41 +152,52 @@ def imagine_for(
 
 
 def update_policy(agent: Agent, config: Config, updates: int) -> dict[str, Tensor]:
-    """Step 4 of the loop: SAC on mixed batches. Returns the last update's metrics."""
-    report: dict[str, Tensor] = {}
-    for _ in range(updates):
-        report = update_once(agent, config, agent.sac, agent.imagined, agent.streams["sac"])
-        if agent.explorer is not None and agent.nominal is not None:
-            stream = agent.streams["explorer"]
-            update_once(agent, config, agent.explorer, agent.nominal, stream)
+    """Step 4 of the loop, for the explorer too where there is one: SAC on mixed batches.
+
+    Returns:
+        The metrics of the policy's last update.
+    """
+    stream = agent.streams["sac"]
+    report = update_one(agent, config, updates, agent.sac, agent.imagined, stream)
+    if agent.explorer is not None and agent.nominal is not None:
+        stream = agent.streams["explorer"]
+        update_one(agent, config, updates, agent.explorer, agent.nominal, stream)
     return report
 
 
-def update_once(
-    agent: Agent, config: Config, sac: SAC, imagined: ReplayBuffer, stream: torch.Generator
+def update_one(
+    agent: Agent,
+    config: Config,
+    updates: int,
+    sac: SAC,
+    imagined: ReplayBuffer,
+    stream: torch.Generator,
 ) -> dict[str, Tensor]:
-    """One update of one policy from the real data and its own rollouts."""
-    batch_size = config.sac.sac_batch_size
+    """Updates of one policy from the real data and its own rollouts; the last one's metrics."""
+    size = config.sac.sac_batch_size
     real_fraction = 1.0 if config.adversary.algo == "sac" else config.sac.real_fraction
-    batch = sample_mixed(agent.real, imagined, batch_size, real_fraction, stream)
-    noise = sac.draw_noise((2, batch_size), stream)
-    return sac.update(batch, noise[0], noise[1])
+    batches = sample_mixed(agent.real, imagined, updates, size, real_fraction, stream)
+    noise = sac.draw_noise((updates, 2, size), stream)
+    report: dict[str, Tensor] = {}
+    for batch, (critic_noise, actor_noise) in zip(batches, noise, strict=True):
+        report = sac.update(batch, critic_noise, actor_noise)
+    return report
 
 
-def act_and_store(agent: Agent, config: Config, journal: JournalWriter) -> None:
+def act_and_store(agent: Agent, config: Config, steps: Steps, journal: JournalWriter) -> None:
     """One step of every real environment; its transitions go to the journal first."""
     envs, stream, device = agent.envs, agent.streams["act"], agent.real.rows.device
     if agent.progress.env_step < config.task.random_steps:
         shape = (len(envs.obs), envs.action_size)
         action = 2.0 * torch.rand(shape, generator=stream, device=device) - 1.0
     else:
-        action = (agent.explorer or agent.sac).act(envs.obs.to(device), stream)
+        action = steps.act(envs.obs.to(device))
     action = action.cpu()
     if not torch.isfinite(action).all():
         raise DivergedError("the policy's action is not finite")
     rows = agent.real.pack(envs.step(action))
-    journal.append(rows.cpu().numpy())
-    agent.real.add_(rows)
+    journal.append(rows.numpy())
+    steps.store(rows.to(device))
     agent.progress.env_step += len(rows)
 
 
@@ -200,7 +220,9 @@ def keep_epoch_policy(agent: Agent, config: Config, run_dir: Path) -> None:
             other.unlink()
 
 
-def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> dict[str, Any]:
+def end_epoch(
+    agent: Agent, config: Config, steps: Steps, metrics: Metrics, run_dir: Path
+) -> dict[str, Any]:
     """Evaluates the deterministic policy, writes policy.safetensors and the epoch's row."""
     step = agent.progress.env_step
     device = agent.real.rows.device
@@ -209,7 +231,7 @@ def end_epoch(agent: Agent, config: Config, metrics: Metrics, run_dir: Path) -> 
         raise DivergedError(f"not finite at step {step}: {', '.join(bad)}")
     with metrics.watch.phase("eval"):
         returns = play(
-            lambda obs: agent.sac.act_deterministic(obs.to(device)).cpu(),
+            lambda obs: steps.act_deterministic(obs.to(device)).cpu(),
             config.task,
             config.run.eval_episodes,
             seed_for(config.run.seed, "eval", step),
@@ -246,7 +268,7 @@ def train(
     while progress.env_step < config.task.total_env_steps and stop.signal is None:
         before = progress.env_step
         with metrics.watch.phase("env"):
-            act_and_store(agent, config, journal)
+            act_and_store(agent, config, steps, journal)
         stepped = progress.env_step - before
         for episode in episodes:
             metrics.add({"train/return_mean": episode.episode_return})
@@ -267,7 +289,7 @@ def train(
         epoch_steps = config.task.epoch_steps
         # by the last row, not the last step: a killed process may have left an epoch without one
         if progress.env_step // epoch_steps > metrics.last_step // epoch_steps:
-            display.epoch(end_epoch(agent, config, metrics, run_dir))
+            display.epoch(end_epoch(agent, config, steps, metrics, run_dir))
         if progress.env_step - saved_step >= config.run.checkpoint_every_steps:
             save()
             saved_step = progress.env_step

@@ -64,21 +64,21 @@ def measure(config: Config, device: torch.device) -> Pace:
     config = config.replace(total_env_steps=rows)
     agent = build(config, find_task(config.task.env), device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    steps = make_steps(agent, config)
+    if config.run.compile:
+        steps, _ = accelerate(agent, config, device)
     try:
         start = time.perf_counter()
         stepped = 0
         while stepped < rows:
-            action = agent.sac.act(agent.envs.obs.to(device), agent.streams["act"]).cpu()
+            action = steps.act(agent.envs.obs.to(device)).cpu()
             packed = agent.real.pack(agent.envs.step(action))
-            agent.real.add_(packed)
+            steps.store(packed.to(device))
             stepped += len(packed)
         env_s = (time.perf_counter() - start) / stepped
     finally:
         agent.envs.close()
     agent.progress.env_step = stepped
-    steps = make_steps(agent, config)
-    if config.run.compile:
-        steps, _ = accelerate(agent, config, device)
     parts: dict[str, float] = {}
     if config.adversary.algo != "sac":
         with tempfile.TemporaryDirectory() as folder:

@@ -31,7 +31,7 @@ def test_sac_learns_from_real_data_only(small_flags, tmp_path, monkeypatch):
     original = loop.sample_mixed
 
     def watched(real, imagined, *arguments):
-        batches.append((len(imagined), arguments[1]))
+        batches.append((len(imagined), arguments[2]))
         return original(real, imagined, *arguments)
 
     monkeypatch.setattr(loop, "sample_mixed", watched)
@@ -143,7 +143,7 @@ def test_the_explorer_lives_in_p_theta_and_collects_the_data(small, monkeypatch)
     agent.progress.env_step = config.task.random_steps
     monkeypatch.setattr(agent.explorer, "act", stop)
     with pytest.raises(Stop):
-        loop.act_and_store(agent, config, None)
+        loop.act_and_store(agent, config, loop.make_steps(agent, config), None)
     agent.envs.close()
 
 

@@ -147,6 +147,11 @@ def _learn(agent, config, steps):
         fit = agent.world_model.fit(agent.real, agent.streams["world_model"])
         adversary = agent.adversary.fit(agent.real, agent.game, agent.streams["adversary"])
         numbers += [float(v) for v in (*fit.values(), *adversary.values())]
+        obs = torch.rand(2, agent.envs.obs_size, generator=g).to(agent.real.rows.device)
+        for act in (steps.act, steps.act_deterministic):
+            numbers += act(obs).flatten().tolist()
+        steps.store(torch.rand(2, agent.real.width, generator=g).to(obs.device))
+        numbers.append(float(agent.real.rows.sum()))
         numbers.append(int(steps.imagine(1 if turn < 3 else 2)))
         for _ in range(3):
             numbers += [float(v) for v in steps.update(2).values()]
@@ -208,6 +213,10 @@ def _replace_rows(agent):
     agent.real.rows = agent.real.rows.clone()
 
 
+def _replace_cursor(agent):
+    agent.real.cursor = agent.real.cursor.clone()
+
+
 def _replace_moments(agent):
     for state in agent.sac.optimizers["critic"].state.values():
         state["exp_avg"] = state["exp_avg"].clone()
@@ -217,20 +226,28 @@ def _replace_table(agent):
     agent.world_model.table = tuple(column.clone() for column in agent.world_model.table)
 
 
-@pytest.mark.parametrize("replace", [_replace_rows, _replace_moments, _replace_table])
+@pytest.mark.parametrize(
+    "replace", [_replace_rows, _replace_cursor, _replace_moments, _replace_table]
+)
 def test_whatever_is_replaced_is_noticed(small, replace):
     agent = build(small, PENDULUM, torch.device("cpu"))
     for buffer in (agent.real, agent.imagined):
         buffer.add_(torch.rand(60, buffer.width))
     agent.world_model.table = tuple(torch.rand(60, n) for n in (5, 5))
     steps = capture(agent, small, RecordedGraphs())
+    calls = [lambda: steps.update(1)]
+    if replace in (_replace_rows, _replace_cursor):
+        calls.append(lambda: steps.store(torch.rand(2, agent.real.width)))
     for _ in range(WARM_UP_CALLS + 1):
-        steps.update(1)
+        for call in calls:
+            call()
     assert steps.update.captures == 1
     replace(agent)
     for _ in range(2):
-        steps.update(1)
+        for call in calls:
+            call()
     assert steps.update.captures == 2
+    assert steps.store.captures in (0, 2)
     agent.envs.close()
 
 

@@ -73,9 +73,11 @@ def test_mixed_batch_has_the_real_share(generator):
     real, imagined = ReplayBuffer(2, 1, 10), ReplayBuffer(2, 1, 10)
     real.add_(_rows(real, 100, 10))
     imagined.add_(_rows(imagined, 0, 10))
-    batch = sample_mixed(real, imagined, 256, 0.05, generator)
-    assert int((batch.reward >= 100).sum()) == 12
-    assert len(batch.reward) == 256
+    batches = sample_mixed(real, imagined, 3, 256, 0.05, generator)
+    assert [int((batch.reward >= 100).sum()) for batch in batches] == [12, 12, 12]
+    assert [batch.obs.shape for batch in batches] == [(256, 2)] * 3
+    first, second, _ = (batch.reward for batch in batches)
+    assert not torch.equal(first, second)
 
 
 def test_bad_arguments_name_expected_and_found():
