@@ -22,6 +22,15 @@ from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.subjects import group_of
 
 LAST_FITS = 10
+# MBPO's own curves, arXiv 1906.08253: real steps, mean and std of the return over seeds
+PUBLISHED = {
+    "hopper": (
+        (50_000, 1728, 836),
+        (75_000, 3041, 626),
+        (100_000, 3319, 333),
+        (125_000, 3278, 453),
+    )
+}
 _ADVERSARY = ("kl_nats", "value_drop", "value_std", "value_mean", "eta")
 
 
@@ -56,7 +65,7 @@ def by_group(runs: Iterable[Run]) -> dict[str, list[Run]]:
     return groups
 
 
-def learning_curves(groups: dict[str, list[Run]], title: str) -> Figure:
+def learning_curves(groups: dict[str, list[Run]], task: str) -> Figure:
     """Mean over seeds, with their range; over the epochs that all of a group's runs have."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
@@ -67,9 +76,13 @@ def learning_curves(groups: dict[str, list[Run]], title: str) -> Figure:
         colour = COLOURS[i % len(COLOURS)]
         axes.plot(steps, returns.mean(0), color=colour, label=f"{group} ({len(runs)})")
         axes.fill_between(steps, returns.min(0), returns.max(0), color=colour, alpha=0.2, lw=0)
+    if task in PUBLISHED:
+        steps, mean, std = np.array(PUBLISHED[task]).T
+        label = "MBPO as published, mean and std"
+        axes.errorbar(steps, mean, std, fmt="o", color="black", capsize=3, label=label)
     axes.set_xlabel("real steps")
     axes.set_ylabel("return, mean and range over seeds")
-    axes.set_title(title)
+    axes.set_title(task)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -49,7 +49,8 @@ LISTED = {
     "ruff check .": "tests/test_static.py",
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/test_golden.py": "rewrites tests/golden.json",
-    "sh results/inverted_pendulum.sh": "hours; test_the_pendulums_script_makes_its_pictures",
+    "sh results/inverted_pendulum.sh": "hours; test_a_results_script_makes_its_pictures",
+    "sh results/hopper.sh": "hours; test_a_results_script_makes_its_pictures",
     "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
     "python -m rmbpo_fast.kernels.report": "minutes; tests/kernels/test_report.py",
     "python " + " ".join(BUILD): "test_site_builds_without_a_warning",
@@ -308,22 +309,31 @@ def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
         calls_of("curl example", stand_ins, tmp_path)
 
 
-def test_the_pendulums_script_makes_its_pictures(tmp_path, stand_ins, monkeypatch):
-    """results/inverted_pendulum.sh: sweeps up to their plan, the rest with two runs of a moment."""
+@pytest.mark.parametrize(
+    ("task", "planned", "runs", "axis"),
+    [
+        ("inverted_pendulum", 4, ("mbpo/mbpo-seed-0", "rmbpo/eta-0.05-seed-0"), "pole_mass"),
+        ("hopper", 2, ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0"), "torso_mass"),
+    ],
+)
+def test_a_results_script_makes_its_pictures(
+    task, planned, runs, axis, tmp_path, stand_ins, monkeypatch
+):
+    """results/<task>.sh: sweeps up to their plan, the rest with two runs of a moment."""
     monkeypatch.chdir(tmp_path)
-    script = (ROOT / "results" / "inverted_pendulum.sh").read_text()
+    script = (ROOT / "results" / f"{task}.sh").read_text()
     calls = calls_of(script, stand_ins, tmp_path)
     sweeps = [words for words in calls if "rmbpo_fast.sweep" in words]
-    assert len(sweeps) == 4
+    assert len(sweeps) == planned
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
-    out = tmp_path / "runs/results/inverted_pendulum"
-    for name, algo in (("mbpo/mbpo-seed-0", "mbpo"), ("rmbpo/eta-0.05-seed-0", "rmbpo")):
-        settings = flags(env="inverted_pendulum", algo=algo, **TINY, run_dir=out / name)
+    out = tmp_path / "runs/results" / task
+    for name in runs:
+        settings = flags(env=task, algo=name.split("/")[0], **TINY, run_dir=out / name)
         assert train.main(settings) == 0
     for words in calls[len(sweeps) :]:
         make_call(words, tmp_path, monkeypatch)
-    for picture in ("learning_curves.png", "steadiness_pole_mass.png"):
+    for picture in ("learning_curves.png", f"steadiness_{axis}.png"):
         assert (out / picture).is_file()
 
 
