@@ -232,6 +232,9 @@ class Adversary(nn.Module):
         every look; the best weights seen are kept. `adversary/shift_cosine` is the cosine between
         the mean shift over states of this fit and of the last: -1 is an adversary that flips.
 
+        Reported over all real states, most of which the policy leaves behind as it learns, and for
+        its newest ones: KL, and the share of V that g takes there in the long run.
+
         Raises:
             DivergedError: the objective is not finite.
         """
@@ -274,8 +277,11 @@ class Adversary(nn.Module):
         cosine = torch.cosine_similarity(shift, self.mean_shift, dim=0)
         self.mean_shift.copy_(shift)
         report["adversary/eta"] = self.eta.clone()  # the one that this fit used
+        report.update(self._report_newest(real, game, generator))
         if config.kl_target_nats is not None:
             self._adapt_eta(report["adversary/kl_nats"], config.kl_target_nats)
+        if config.drop_target is not None:
+            self._adapt_eta(report["adversary/newest_drop_share"], config.drop_target)
         return {**report, "adversary/shift_cosine": cosine, "adversary/steps": float(steps)}
 
     def _objective(
@@ -331,13 +337,32 @@ class Adversary(nn.Module):
             "shift": effect.shift.mean(dim=(0, 1)),
         }
 
-    @torch.no_grad()
-    def _adapt_eta(self, kl: Tensor, target: float) -> None:
-        """One step of dual ascent on 1 / eta, the multiplier of the constraint KL <= target (ours).
+    def _report_newest(
+        self, real: ReplayBuffer, game: Game, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """KL, and the share of V that is lost in the long run, where the policy has been last."""
+        size, device = len(real), real.rows.device
+        first = max(0, size - self.config.adversary_holdout_max_rows)
+        rows = torch.arange(first, size, device=device)  # the buffer of real rows never wraps
+        members = self.net.weights[0].shape[0]
+        drawn = self._draw(rows.expand(members, -1), real, game, generator)
+        report = self._report(game, *drawn)
+        steps = 1.0 / max(1.0 - game.sac.config.gamma, 1e-3)  # in the long run; gamma may be 1
+        value = report["adversary/value_mean"].abs().clamp(min=1e-6)
+        return {
+            "adversary/newest_kl_nats": report["adversary/kl_nats"],
+            "adversary/newest_drop_share": steps * report["adversary/value_drop"] / value,
+        }
 
-        In logarithms, because KL grows like eta^2 whatever the spread of V: a step of one half
-        would meet the target at once if it were exactly that. One fit moves eta up by a factor of
-        1.6 and down by 2.7 at most (at the default step): too much pessimism costs real steps.
+    @torch.no_grad()
+    def _adapt_eta(self, found: Tensor, target: float) -> None:
+        """One step of log(eta) towards a target of KL or of the drop of V (ours).
+
+        With KL it is dual ascent on 1 / eta, the multiplier of the constraint KL <= target. In
+        logarithms, because KL grows like eta^2 and the drop like eta, whatever the spread of V: a
+        step of one half would meet a KL at once if it were exactly that, and go half the way to a
+        drop. One fit moves eta up by a factor of 1.6 and down by 2.7 at most (at the default
+        step): too much pessimism costs real steps.
         """
-        error = (kl / target).log().clamp(-1.0, 2.0)
+        error = (found.clamp(min=0.0) / target).log().clamp(-1.0, 2.0)
         self.eta.mul_(torch.exp(-self.config.kl_dual_lr * error)).clamp_(1e-6, 1e6)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from rmbpo_fast.config import Config, RunConfig, read_config, validate
+from rmbpo_fast.config import ETA_TARGETS, Config, RunConfig, read_config, validate
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.presets import preset
 
@@ -28,16 +28,18 @@ def parse(argv: list[str]) -> Config:
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--env", default=Config().task.env)
     peek.add_argument("--resume", type=Path)
-    peek.add_argument("--eta")
-    peek.add_argument("--kl-target-nats")
+    for name in ("eta", *ETA_TARGETS):
+        peek.add_argument("--" + name.replace("_", "-"))
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             known, _ = peek.parse_known_args(argv)
     except SystemExit:  # a flag without its value: tyro says so better
         known = peek.parse_args([])
     base = preset(known.env)
-    if known.eta is not None and known.kl_target_nats is None:
-        base = base.replace(kl_target_nats=None)  # an eta given alone stays fixed
+    if any(getattr(known, name) is not None for name in ("eta", *ETA_TARGETS)):
+        # an eta given alone stays fixed, and a target takes the place of the preset's
+        unset = [name for name in ETA_TARGETS if getattr(known, name) is None]
+        base = base.replace(**dict.fromkeys(unset))
     if known.resume is not None:
         base = read_config(known.resume).replace(run_dir=known.resume)
     config = tyro.cli(

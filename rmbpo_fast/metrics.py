@@ -37,6 +37,8 @@ def columns(num_members: int) -> list[str]:
         "adversary/value_drop",
         "adversary/value_std",
         "adversary/value_mean",
+        "adversary/newest_kl_nats",
+        "adversary/newest_drop_share",
         "adversary/shift_cosine",
         "adversary/steps",
         "adversary/eta",

@@ -38,7 +38,7 @@ class Subject:
 
 
 def group_of(config: Config) -> str:
-    """`MBPO`, `RMBPO, eta 4` or `RMBPO, KL target 0.005 nats`, and what isn't the usual."""
+    """`MBPO`, `RMBPO, eta 4`, `RMBPO, KL target 0.005 nats`, and what isn't the usual."""
     adversary, usual = config.adversary, AdversaryConfig()
     if adversary.algo == "sac":
         return "SAC"
@@ -48,6 +48,8 @@ def group_of(config: Config) -> str:
         return "MBPO"
     if adversary.kl_target_nats is not None:
         name = f"RMBPO, KL target {adversary.kl_target_nats:g} nats"
+    elif adversary.drop_target is not None:
+        name = f"RMBPO, drop target {adversary.drop_target:g}"
     else:
         name = f"RMBPO, eta {adversary.eta:g}"
     for field in ("parametrization", "estimator"):

@@ -7,6 +7,7 @@ import toy
 from rmbpo_fast.adversary import Adversary
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import gaussian_kl
+from rmbpo_fast.replay import ReplayBuffer
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +128,11 @@ def test_residual_kl_does_not_depend_on_p(game, generator):
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
-def test_kl_target_moves_eta_towards_it(game, generator):
+@pytest.mark.parametrize("name", ["kl_target_nats", "drop_target"])
+def test_a_target_moves_eta_towards_it(game, generator, name):
     game, data = game
     for target, grows in ((10.0, True), (1e-9, False)):
-        adversary = _adversary(kl_target_nats=target)
+        adversary = _adversary(**{name: target})
         adversary.fit(data, game, generator)
         assert (adversary.eta.item() > 0.3) == grows
 
@@ -140,6 +142,32 @@ def test_kl_target_is_met_after_some_fits(game, generator):
     adversary = _adversary(kl_target_nats=0.02, adversary_lr=3e-3)
     kl = [adversary.fit(data, game, generator)["adversary/kl_nats"].item() for _ in range(20)]
     assert 0.01 < sum(kl[-5:]) / 5 < 0.04
+
+
+def test_drop_target_is_met_after_some_fits(game, generator):
+    game, data = game
+    adversary = _adversary(kl_target_nats=None, drop_target=0.1, adversary_lr=3e-3)
+    name = "adversary/newest_drop_share"
+    shares = [adversary.fit(data, game, generator)[name].item() for _ in range(20)]
+    assert 0.07 < sum(shares[-5:]) / 5 < 0.14
+
+
+def test_what_is_said_of_the_newest_states_is_of_them_alone(game, generator):
+    """And the share of V is the drop of a step in each of the 1 / (1 - gamma) to come."""
+    game, data = game
+    adversary = _adversary(eta=1.0, adversary_holdout_max_rows=100)
+    adversary.fit(data, game, generator)
+    old = ReplayBuffer(1, 1, 300)
+    old.add_(torch.full((200, data.width), float("nan")))
+    old.add_(data.oldest_first()[-100:])
+    state = generator.get_state()
+    found = adversary._report_newest(old, game, generator)
+    rows = torch.arange(500, 600).expand(3, -1)
+    drawn = adversary._draw(rows, data, game, generator.set_state(state))
+    expected = adversary._report(game, *drawn)
+    assert found["adversary/newest_kl_nats"] == expected["adversary/kl_nats"] > 0
+    share = 10 * expected["adversary/value_drop"] / expected["adversary/value_mean"].abs()
+    torch.testing.assert_close(found["adversary/newest_drop_share"], share)  # gamma is 0.9
 
 
 def test_warm_start_keeps_what_was_learned(game, generator):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rmbpo_fast import config as config_module
+from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config, ConfigError, from_json, to_json, validate
 from rmbpo_fast.presets import preset
 
@@ -77,7 +78,13 @@ def test_flag_names_are_unique_and_documented():
         ({"sac_lr": 0.0}, "--sac-lr must be greater than 0"),
         ({"horizon_epochs": (5, 5)}, "--horizon-epochs must be two growing epochs"),
         ({"horizon_min": 3}, "--horizon-max must be at least --horizon-min, 3, not 1"),
-        ({"eta": 0.0, "kl_target_nats": 0.1}, "--eta must be greater than 0 where"),
+        (
+            {"eta": 0.0, "kl_target_nats": 0.1},
+            "--eta must be greater than 0 where --kl-target-nats",
+        ),
+        ({"eta": 0.0, "drop_target": 0.1}, "greater than 0 where --drop-target adapts it"),
+        ({"drop_target": 0.1, "kl_target_nats": 0.1}, "both adapt eta: give one of them"),
+        ({"drop_target": 0.0}, "--drop-target must be greater than 0"),
         ({"seed": 2**63}, "--seed must be below 2**63"),
         ({"adversary_dims": ()}, "--adversary-dims must be one or more dimensions"),
     ],
@@ -86,6 +93,21 @@ def test_bad_values_name_flag_expected_and_found(values, message):
     with pytest.raises(ConfigError) as error:
         validate(preset("inverted_pendulum").replace(**values))
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "eta", "kl", "drop"),
+    [
+        ("--eta 4", 4.0, None, None),
+        ("--kl-target-nats 0.1", 0.05, 0.1, None),
+        ("--drop-target 0.1", 0.05, None, 0.1),
+        ("--drop-target 0.1 --eta 4", 4.0, None, 0.1),
+    ],
+)
+def test_what_is_given_takes_the_place_of_the_presets_target(words, eta, kl, drop):
+    for env in ("hopper", "inverted_pendulum"):
+        found = parse(["--env", env, *words.split()]).adversary
+        assert (found.eta, found.kl_target_nats, found.drop_target) == (eta, kl, drop)
 
 
 def test_unknown_settings_are_refused():

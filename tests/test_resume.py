@@ -42,6 +42,7 @@ def _episode_end(run_dir, after):
         {"algo": "mbpo"},
         {"parametrization": "full"},
         {"kl_target_nats": 0.01},
+        {"drop_target": 0.05},
         {"termination": "learned"},
         {"compile": True},
         {"algo": "sac"},

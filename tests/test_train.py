@@ -63,6 +63,8 @@ def test_a_run_leaves_what_it_promises(finished):
         "world_model/holdout_mse_2",
         "adversary/kl_nats",
         "adversary/value_drop",
+        "adversary/newest_kl_nats",
+        "adversary/newest_drop_share",
         "adversary/eta",
         "sac/q_mean",
         "sac/entropy_nats",
@@ -136,6 +138,7 @@ def test_an_adversary_that_is_fitted_at_eta_zero_changes_no_number(
         {"parametrization": "full"},
         {"estimator": "pathwise", "baseline": "none"},
         {"kl_target_nats": 0.01},
+        {"drop_target": 0.05},
         {"adversary_dims": (0, 4)},
         {"num_envs": 3},
         {"termination": "learned"},
@@ -150,7 +153,7 @@ def test_every_way_of_training_runs(small_flags, tmp_path, more):
     assert np.isfinite(float(rows[-1]["sac/q_mean"]))
     if "horizon_max" in more:
         assert [row["rollout/horizon_steps"] for row in rows] == ["1.0", "2.0", "3.0"]
-    if "kl_target_nats" in more:
+    if "kl_target_nats" in more or "drop_target" in more:
         assert rows[1]["adversary/eta"] != rows[2]["adversary/eta"]
 
 
