@@ -171,13 +171,6 @@ def run_report(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) ->
     return status
 
 
-def run_learning_curve(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    (here / "docs").mkdir(exist_ok=True)
-    monkeypatch.setattr(sys, "argv", ["learning_curve.py", *words])
-    runpy.run_path(str(ROOT / "bench" / "learning_curve.py"), run_name="__main__")
-    return 0
-
-
 def run_script(script: str, words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", [script, *words])
     runpy.run_path(str(ROOT / script), run_name="__main__")
@@ -224,7 +217,6 @@ HANDLERS = {
     ("python", "-m", "rmbpo_fast.evaluate"): run_evaluate,
     ("python", "-m", "rmbpo_fast.analyze"): run_analyze,
     ("python", "-m", "rmbpo_fast.report"): run_report,
-    ("python", "bench/learning_curve.py"): run_learning_curve,
     ("python", "results/average.py"): partial(run_script, "results/average.py"),
     ("python", "results/summary.py"): partial(run_script, "results/summary.py"),
     ("python", "-m", "pip", "install"): check_pip,
