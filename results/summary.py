@@ -31,7 +31,15 @@ PUBLISHED = {
         (125_000, 3278, 453),
     )
 }
-_ADVERSARY = ("kl_nats", "value_drop", "value_std", "value_mean", "eta")
+_ADVERSARY = (
+    "kl_nats",
+    "value_drop",
+    "value_std",
+    "value_mean",
+    "newest_kl_nats",
+    "newest_drop_share",
+    "eta",
+)
 
 
 @dataclass(frozen=True)
@@ -151,21 +159,26 @@ def spread_table(results: dict[str, Any]) -> Table:
 
 
 def adversary_table(groups: dict[str, list[Run]]) -> Table:
-    """Means over the last fits and the runs; KL by the optimum's formula beside the real one."""
-    columns = ("KL, nats", "drop of V", "std of V under p", "V", "eta", "eta² Var / 2")
-    table = Table("group", *columns, "return at the end", "hours, each")
+    """Means over the last fits and the runs; KL by the optimum's formula at the end."""
+    columns = (
+        "KL, nats",
+        "drop of V",
+        "std of V under p",
+        "V",
+        "KL, newest",
+        "share, newest",
+        "eta",
+    )
+    table = Table("group", *columns, "eta² Var / 2", "return at the end", "hours, each")
     for group, runs in groups.items():
         rows = []
         for run in runs:
             fitted = fitted_rows(run.metrics)[-LAST_FITS:]
-            rows.append(
-                [
-                    np.mean([run.metrics[f"adversary/{n}"][i] for i in fitted] or [np.nan])
-                    for n in _ADVERSARY
-                ]
-            )
-        kl, drop, std, value, eta = np.mean(rows, axis=0)
-        cells = [kl, drop, std, value, eta, eta**2 * std**2 / 2]
+            missing = [np.nan] * len(run.metrics["env_step"])  # a column that older runs don't have
+            found = [run.metrics.get(f"adversary/{name}", missing) for name in _ADVERSARY]
+            rows.append([np.mean([values[i] for i in fitted] or [np.nan]) for values in found])
+        means = dict(zip(_ADVERSARY, np.mean(rows, axis=0), strict=True))
+        cells = [*means.values(), (means["eta"] * means["value_std"]) ** 2 / 2]
         last = np.mean([run.metrics["eval/return_mean"][-1] for run in runs])
         hours = np.mean([run.metrics["time/wall_s"][-1] for run in runs]) / 3600
         texts = ["" if np.isnan(cell) else f"{cell:.3g}" for cell in cells]
@@ -187,7 +200,7 @@ def gains_table(groups: dict[str, list[Run]], spread: np.ndarray) -> Table:
 
 def main(arguments: Arguments) -> None:
     """Reads, prints, draws."""
-    folder, console = arguments.folder, Console(width=140)
+    folder, console = arguments.folder, Console(width=170)
     runs = read_runs(folder)
     groups = by_group(runs)
     task = read_config(runs[0].folder).task.env

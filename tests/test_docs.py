@@ -21,6 +21,7 @@ import rmbpo_fast
 from conftest import SMALL, flags
 from rmbpo_fast import analyze, evaluate, report, sweep, train, video
 from rmbpo_fast.kernels import backend
+from rmbpo_fast.policy import Policy, epoch_files
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -177,6 +178,13 @@ def run_script(script: str, words: list[str], here: Path, monkeypatch: pytest.Mo
     return 0
 
 
+def imagine_one_round(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    status = run_script("results/imagine_on.py", [*words, "--rounds", "1"], here, monkeypatch)
+    out = here / words[words.index("--out") + 1]
+    assert Policy.load(out).digest == Policy.load(*epoch_files(out)).digest
+    return status
+
+
 def check_pip(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """The extra exists, and so does the switch. tests/test_package.py builds the wheels."""
     words = [w for w in words if w not in ("--no-build-isolation", "--no-deps")]
@@ -218,6 +226,7 @@ HANDLERS = {
     ("python", "-m", "rmbpo_fast.analyze"): run_analyze,
     ("python", "-m", "rmbpo_fast.report"): run_report,
     ("python", "results/average.py"): partial(run_script, "results/average.py"),
+    ("python", "results/imagine_on.py"): imagine_one_round,
     ("python", "results/summary.py"): partial(run_script, "results/summary.py"),
     ("python", "-m", "pip", "install"): check_pip,
     ("python", "-m", "pytest"): check_pytest,

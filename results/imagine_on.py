@@ -1,0 +1,95 @@
+"""Goes on with a run's policy in imagination alone: adversary, rollouts, policy updates, in rounds.
+
+What an adversary of a given strength makes of one policy, apart from what new real data change:
+p_theta and the real data stay those of the run's newest checkpoint. A round is what 250 real steps
+are in training, but for the real steps and p_theta's fit; g_psi begins anew. On a CPU.
+
+python results/imagine_on.py RUN_DIR --out OUT_DIR --drop-target 0.06
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from rmbpo_fast.agent import build, imagined_capacity
+from rmbpo_fast.episodes import play
+from rmbpo_fast.kernels.backend import choose_backend
+from rmbpo_fast.loop import fit_adversary, make_steps, write_policy
+from rmbpo_fast.metrics import Metrics, columns
+from rmbpo_fast.policy import FILE_NAME, epoch_file
+from rmbpo_fast.rollout import horizon_at
+from rmbpo_fast.run_files import load_run, write_config
+from rmbpo_fast.tasks import find_task
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Policies of all rounds go to OUT_DIR/policies/, metrics and settings beside them."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of the run, with a checkpoint."""
+    out: Path
+    """Folder of what comes of it, as a run's."""
+    drop_target: float | None = None
+    """As train's; p_theta's rollouts without an adversary if unset."""
+    rounds: int = 20
+    """Adversary fits, each with its rollouts and policy updates."""
+    threads: int = 1
+    """CPU threads of PyTorch."""
+
+
+def main(arguments: Arguments) -> None:
+    """Writes what a run writes, real steps counted on by those that a round stands for."""
+    agent, config, step = load_run(arguments.run)
+    algo = "mbpo" if arguments.drop_target is None else "rmbpo"
+    config = config.replace(
+        algo=algo,
+        kl_target_nats=None,
+        drop_target=arguments.drop_target,
+        run_dir=arguments.out,
+        threads=arguments.threads,
+    )
+    torch.set_num_threads(arguments.threads)
+    device = torch.device("cpu")
+    machine = choose_backend("auto", device, config.run.precision)
+    fresh = build(config, find_task(config.task.env), device)
+    fresh.envs.close()
+    agent.adversary = fresh.adversary
+    horizon = horizon_at(step // config.task.epoch_steps, config.rollout)
+    agent.imagined.resize_(imagined_capacity(config, horizon))
+    arguments.out.mkdir(parents=True)
+    write_config(arguments.out, config, machine)
+    metrics = Metrics(arguments.out, columns(config.model.num_members))
+    steps = make_steps(agent, config)
+    for number in range(1, arguments.rounds + 1):
+        started = time.perf_counter()
+        fit_adversary(agent, metrics)
+        with metrics.watch.phase("rollout"):
+            metrics.add({"rollout/imagined_steps": steps.imagine(horizon)})
+        with metrics.watch.phase("sac"):
+            for _ in range(config.model.fit_every_steps):
+                metrics.add(steps.update(config.sac.updates_per_step))
+        step += config.model.fit_every_steps
+        with metrics.watch.phase("eval"):
+            returns = play(steps.act_deterministic, config.task, config.run.eval_episodes, step)
+        metrics.add({"eval/return_mean": returns.mean(), "eval/return_std": returns.std()})
+        for file in (arguments.out / FILE_NAME, epoch_file(arguments.out, step)):
+            file.parent.mkdir(exist_ok=True)
+            write_policy(agent, config, file)
+        row = metrics.flush(step, number)
+        share = row.get("adversary/newest_drop_share", 0.0)
+        seconds = time.perf_counter() - started
+        print(
+            f"round {number}/{arguments.rounds}  return {returns.mean():.1f} +- "
+            f"{returns.std():.1f}  {100 * share:.1f} % of V  {seconds:.0f} s",
+            flush=True,
+        )
+    metrics.close()
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
