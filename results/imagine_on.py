@@ -34,8 +34,10 @@ class Arguments:
     """Folder of the run, with a checkpoint."""
     out: Path
     """Folder of what comes of it, as a run's."""
+    eta: float | None = None
+    """As train's. Without it and without a target there is no adversary: p_theta's rollouts."""
     drop_target: float | None = None
-    """As train's; p_theta's rollouts without an adversary if unset."""
+    """As train's."""
     rounds: int = 20
     """Adversary fits, each with its rollouts and policy updates."""
     threads: int = 1
@@ -45,11 +47,12 @@ class Arguments:
 def main(arguments: Arguments) -> None:
     """Writes what a run writes, real steps counted on by those that a round stands for."""
     agent, config, step = load_run(arguments.run)
-    algo = "mbpo" if arguments.drop_target is None else "rmbpo"
+    eta, drop_target = arguments.eta, arguments.drop_target
     config = config.replace(
-        algo=algo,
+        algo="mbpo" if eta is None and drop_target is None else "rmbpo",
+        eta=config.adversary.eta if eta is None else eta,
         kl_target_nats=None,
-        drop_target=arguments.drop_target,
+        drop_target=drop_target,
         run_dir=arguments.out,
         threads=arguments.threads,
     )

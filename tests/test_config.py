@@ -38,6 +38,16 @@ def test_noise_of_the_tasks():
         assert preset(env).task.action_noise_scale == 0.005
 
 
+def test_what_eta_is_adapted_to():
+    targets = {}
+    for env in ("inverted_pendulum", "hopper", "halfcheetah", "walker2d", "ant", "Pendulum-v1"):
+        adversary = preset(env).adversary
+        targets[env] = (adversary.kl_target_nats, adversary.drop_target)
+    assert targets.pop("hopper") == (None, 0.06)
+    assert targets.pop("ant") == targets.pop("Pendulum-v1") == (0.005, None)
+    assert set(targets.values()) == {(None, None)}
+
+
 def test_versions_share_a_preset():
     assert preset("Hopper-v5") == preset("hopper").replace(env="Hopper-v5")
     assert preset("Pendulum-v1") == Config().replace(env="Pendulum-v1")
@@ -45,7 +55,7 @@ def test_versions_share_a_preset():
 
 @pytest.mark.parametrize("env", ["inverted_pendulum", "hopper", "humanoid", "Pendulum-v1"])
 def test_every_preset_is_valid_and_survives_json(env, tmp_path):
-    config = preset(env).replace(run_dir=tmp_path, adversary_dims=(1, 2), kl_target_nats=0.1)
+    config = preset(env).replace(run_dir=tmp_path, adversary_dims=(1, 2))
     validate(config)
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
 

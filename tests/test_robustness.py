@@ -17,6 +17,7 @@ import torch
 from conftest import flags
 from rmbpo_fast import evaluate, train
 from rmbpo_fast.agent import build
+from rmbpo_fast.config import Config
 from rmbpo_fast.episodes import play
 from rmbpo_fast.errors import StorageError
 from rmbpo_fast.policy import FILE_NAME, Policy, save_policy
@@ -229,7 +230,7 @@ def test_runs_policies_and_patterns(runs):
     ],
 )
 def test_groups(settings, group):
-    assert group_of(preset("hopper").replace(**settings)) == group
+    assert group_of(Config().replace(**settings)) == group
 
 
 def test_statistics():

@@ -255,7 +255,8 @@ def test_the_plan_is_every_eta_with_every_seed(tmp_path):
     for config in (run.config for run in plan):
         assert config.run.compile
         assert config.task.total_env_steps == 7_000
-        assert config.adversary.kl_target_nats is None  # an eta of a sweep stays what it is
+        targets = (config.adversary.kl_target_nats, config.adversary.drop_target)
+        assert targets == (None, None)  # an eta of a sweep stays what it is
     # without etas: one setting with some seeds, whatever the algorithm
     (only,) = make_plan(["--env", "hopper", "--algo", "sac"], (), 1, tmp_path)
     assert only.name == "sac-seed-0"
