@@ -128,7 +128,7 @@ def calls_of(text: str, stand_ins: Path, cwd: Path) -> list[list[str]]:
 def runs(tmp_path_factory) -> Path:
     """The runs that the pages speak of, trained for a moment."""
     folder = tmp_path_factory.mktemp("runs")
-    for env, algo in (("hopper", "rmbpo"), ("inverted_pendulum", "rmbpo")):
+    for env, algo in (("hopper", "rmbpo"), ("hopper", "mbpo"), ("inverted_pendulum", "rmbpo")):
         run_dir = folder / "runs" / env / algo / RUN.name
         settings = flags(env=env, algo=algo, **TINY, run_dir=run_dir)
         assert train.main(settings) == 0
