@@ -7,7 +7,6 @@ are in training, but for the real steps and p_theta's fit; g_psi begins anew. On
 python results/imagine_on.py RUN_DIR --out OUT_DIR --drop-target 0.06
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +14,12 @@ from typing import Annotated
 import torch
 import tyro
 
-from rmbpo_fast.agent import build, imagined_capacity
-from rmbpo_fast.episodes import play
+from rmbpo_fast.agent import build_adversary, imagined_capacity
 from rmbpo_fast.kernels.backend import choose_backend
-from rmbpo_fast.loop import fit_adversary, make_steps, write_policy
+from rmbpo_fast.loop import end_epoch, fit_adversary, make_steps
 from rmbpo_fast.metrics import Metrics, columns
-from rmbpo_fast.policy import FILE_NAME, epoch_file
 from rmbpo_fast.rollout import horizon_at
 from rmbpo_fast.run_files import load_run, write_config
-from rmbpo_fast.tasks import find_task
 
 
 @dataclass(frozen=True)
@@ -55,13 +51,13 @@ def main(arguments: Arguments) -> None:
         drop_target=drop_target,
         run_dir=arguments.out,
         threads=arguments.threads,
+        keep_policies=arguments.rounds,
     )
     torch.set_num_threads(arguments.threads)
     device = torch.device("cpu")
     machine = choose_backend("auto", device, config.run.precision)
-    fresh = build(config, find_task(config.task.env), device)
-    fresh.envs.close()
-    agent.adversary = fresh.adversary
+    sizes = (agent.envs.obs_size, agent.envs.action_size)
+    agent.adversary = build_adversary(config, sizes, device)
     horizon = horizon_at(step // config.task.epoch_steps, config.rollout)
     agent.imagined.resize_(imagined_capacity(config, horizon))
     arguments.out.mkdir(parents=True)
@@ -69,26 +65,18 @@ def main(arguments: Arguments) -> None:
     metrics = Metrics(arguments.out, columns(config.model.num_members))
     steps = make_steps(agent, config)
     for number in range(1, arguments.rounds + 1):
-        started = time.perf_counter()
         fit_adversary(agent, metrics)
         with metrics.watch.phase("rollout"):
             metrics.add({"rollout/imagined_steps": steps.imagine(horizon)})
         with metrics.watch.phase("sac"):
             for _ in range(config.model.fit_every_steps):
                 metrics.add(steps.update(config.sac.updates_per_step))
-        step += config.model.fit_every_steps
-        with metrics.watch.phase("eval"):
-            returns = play(steps.act_deterministic, config.task, config.run.eval_episodes, step)
-        metrics.add({"eval/return_mean": returns.mean(), "eval/return_std": returns.std()})
-        for file in (arguments.out / FILE_NAME, epoch_file(arguments.out, step)):
-            file.parent.mkdir(exist_ok=True)
-            write_policy(agent, config, file)
-        row = metrics.flush(step, number)
+        agent.progress.env_step += config.model.fit_every_steps
+        row = end_epoch(agent, config, steps, metrics, arguments.out)
         share = row.get("adversary/newest_drop_share", 0.0)
-        seconds = time.perf_counter() - started
         print(
-            f"round {number}/{arguments.rounds}  return {returns.mean():.1f} +- "
-            f"{returns.std():.1f}  {100 * share:.1f} % of V  {seconds:.0f} s",
+            f"round {number}/{arguments.rounds}  return {row['eval/return_mean']:.1f} +- "
+            f"{row['eval/return_std']:.1f}  {100 * share:.1f} % of V  {row['time/epoch_s']:.0f} s",
             flush=True,
         )
     metrics.close()

@@ -108,7 +108,7 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
         real=ReplayBuffer(*sizes, config.task.total_env_steps + config.task.num_envs, device),
         imagined=ReplayBuffer(*sizes, imagined_capacity(config, 1), device),
         world_model=world_model,
-        adversary=_build_adversary(config, sizes, device),
+        adversary=build_adversary(config, sizes, device),
         sac=sac,
         rule=_choose_rule(config, task, envs.obs_size, device),
         streams=streams,
@@ -117,9 +117,16 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
     )
 
 
-def _build_adversary(
+def build_adversary(
     config: Config, sizes: tuple[int, int], device: torch.device
 ) -> Adversary | None:
+    """g_psi in its first state, or None where the settings have no adversary.
+
+    Args:
+        sizes: S, A.
+    Raises:
+        ConfigError: a dimension mask that can't be served.
+    """
     # also for a `full` g_psi, which would lag behind p's refits where eta = 0 asks for p itself
     if not config.adversary.adversarial:
         return None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from rmbpo_fast.config import ETA_TARGETS, Config, RunConfig, read_config, validate
+from rmbpo_fast.config import ETA_TARGETS, Config, RunConfig, flag_of, read_config, validate
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.presets import preset
 
@@ -29,7 +29,7 @@ def parse(argv: list[str]) -> Config:
     peek.add_argument("--env", default=Config().task.env)
     peek.add_argument("--resume", type=Path)
     for name in ("eta", *ETA_TARGETS):
-        peek.add_argument("--" + name.replace("_", "-"))
+        peek.add_argument(flag_of(name))
     try:
         with contextlib.redirect_stderr(io.StringIO()):
             known, _ = peek.parse_known_args(argv)
@@ -59,4 +59,4 @@ def changed_settings(before: Config, after: Config) -> list[str]:
     """Flags whose values differ and that --resume doesn't let change."""
     old, new = before.flat(), after.flat()
     changed = [name for name in old if old[name] != new[name] and name not in _RESUMABLE]
-    return ["--" + name.replace("_", "-") for name in changed]
+    return [flag_of(name) for name in changed]

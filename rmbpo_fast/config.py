@@ -279,13 +279,17 @@ ETA_TARGETS = ("kl_target_nats", "drop_target")
 _FRACTIONS = ("real_fraction", "gamma", "tau", "holdout_fraction")
 
 
+def flag_of(name: str) -> str:
+    """`--kl-target-nats` for `kl_target_nats`."""
+    return "--" + name.replace("_", "-")
+
+
 def validate(config: Config) -> None:
     """Raises ConfigError, naming the flag, what was expected and what came."""
     values = config.flat()
 
     def fail(name: str, expected: str) -> typing.NoReturn:
-        flag = name.replace("_", "-")
-        raise ConfigError(f"--{flag} must be {expected}, not {values[name]!r}")
+        raise ConfigError(f"{flag_of(name)} must be {expected}, not {values[name]!r}")
 
     for name, value in values.items():
         for number in value if isinstance(value, tuple) else (value,):
@@ -328,9 +332,10 @@ def validate(config: Config) -> None:
         fail("explore", "robust where there is no adversary")
     targets = [name for name in ETA_TARGETS if values[name] is not None]
     if len(targets) > 1:
-        raise ConfigError("--kl-target-nats and --drop-target both adapt eta: give one of them")
+        flags = " and ".join(map(flag_of, targets))
+        raise ConfigError(f"{flags} both adapt eta: give one of them")
     if targets and config.adversary.eta == 0:
-        fail("eta", f"greater than 0 where --{targets[0].replace('_', '-')} adapts it")
+        fail("eta", f"greater than 0 where {flag_of(targets[0])} adapts it")
 
 
 def to_json(config: Config) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rmbpo_fast.checkpoint import list_checkpoints, step_of
 from rmbpo_fast.cli import changed_settings, parse
-from rmbpo_fast.config import CONFIG_FILE, ETA_TARGETS, Config, read_config, validate
+from rmbpo_fast.config import CONFIG_FILE, ETA_TARGETS, Config, flag_of, read_config, validate
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.journal import reached
 from rmbpo_fast.tasks import find_task
@@ -92,8 +92,7 @@ def make_plan(
         raise ConfigError(f"--eta: expected --algo rmbpo, found {base.adversary.algo}")
     for name in ETA_TARGETS:
         if etas and base.flat()[name] is not None:
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError(f"--eta and {flag}: the target would adapt every eta to one")
+            raise ConfigError(f"--eta and {flag_of(name)}: the target would adapt every eta to one")
     if len({f"{eta:g}" for eta in etas}) < len(etas):
         values = " ".join(f"{eta:g}" for eta in etas)
         raise ConfigError(f"--eta: two values are the same in six digits, the folders': {values}")

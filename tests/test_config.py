@@ -90,10 +90,16 @@ def test_flag_names_are_unique_and_documented():
         ({"horizon_min": 3}, "--horizon-max must be at least --horizon-min, 3, not 1"),
         (
             {"eta": 0.0, "kl_target_nats": 0.1},
-            "--eta must be greater than 0 where --kl-target-nats",
+            "--eta must be greater than 0 where --kl-target-nats adapts it, not 0.0",
         ),
-        ({"eta": 0.0, "drop_target": 0.1}, "greater than 0 where --drop-target adapts it"),
-        ({"drop_target": 0.1, "kl_target_nats": 0.1}, "both adapt eta: give one of them"),
+        (
+            {"eta": 0.0, "drop_target": 0.1},
+            "--eta must be greater than 0 where --drop-target adapts it, not 0.0",
+        ),
+        (
+            {"drop_target": 0.1, "kl_target_nats": 0.1},
+            "--kl-target-nats and --drop-target both adapt eta: give one of them",
+        ),
         ({"drop_target": 0.0}, "--drop-target must be greater than 0"),
         ({"seed": 2**63}, "--seed must be below 2**63"),
         ({"adversary_dims": ()}, "--adversary-dims must be one or more dimensions"),

@@ -193,8 +193,14 @@ def refused(capsys, arguments, *parts):
         ({"eta": (-1,)}, ["--eta must be at least 0"]),
         ({"seeds": 0}, ["--seeds must be at least 1"]),
         ({"algo": "mbpo"}, ["expected --algo rmbpo, found mbpo"]),
-        ({"eta": (1, 2), "kl_target_nats": 0.1}, ["--eta and --kl-target-nats: the target would"]),
-        ({"eta": (1, 2), "drop_target": 0.1}, ["--drop-target: the target would adapt every eta"]),
+        (
+            {"eta": (1, 2), "kl_target_nats": 0.1},
+            ["--eta and --kl-target-nats: the target would adapt every eta to one"],
+        ),
+        (
+            {"eta": (1, 2), "drop_target": 0.1},
+            ["--eta and --drop-target: the target would adapt every eta to one"],
+        ),
         ({"resume": "x"}, ["--resume: a sweep names its runs' folders"]),
         ({"distort": "pole_mass"}, ["expected NAME=VALUE"]),
         ({"threads": 10_000}, ["--threads 10000: Ray has"]),
