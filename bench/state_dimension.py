@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rmbpo_fast.config import CONFIG_FILE
+from rmbpo_fast.config_file import CONFIG_FILE
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.tasks import find_task

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from rmbpo_fast.config import CONFIG_FILE, read_config
+from rmbpo_fast.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.figures import COLOURS, save
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import fitted_rows, read_metrics

@@ -6,12 +6,11 @@ Source: RMBPO (arXiv 2406.09976). Loss per member over real (s, a), everything b
     A(x) = r' + gamma * (1 - done(s')) * V(s') - b(s, a)
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.config import AdversaryConfig
+from rmbpo_fast.effect import Effect, compare
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import (
@@ -20,7 +19,6 @@ from rmbpo_fast.kernels import (
     adversary_draw,
     adversary_step_,
     bound_logvar,
-    gaussian_kl,
     residual_gaussian,
 )
 from rmbpo_fast.kernels.backend import active
@@ -31,27 +29,6 @@ from rmbpo_fast.replay import ReplayBuffer, take_rows
 from rmbpo_fast.world_model import WorldModel
 
 MAX_STEPS = {"residual": 300, "full": 1_000}
-
-
-class Effect(NamedTuple):
-    """g_psi against p_theta, [E, B, D] or [E, B].
-
-    Attributes:
-        shift: of the mean, in units of p's std. logvar_change: g's log-variance minus p's.
-        kl: KL(g || p) per dimension, nats.
-        sample_p, sample_g: draws of (state change, reward) under common noise.
-        value: r' + gamma (1 - done) V(s') at p's draw. drop: how much lower it is at g's.
-        value_std: [] its spread under p, from two independent draws.
-    """
-
-    shift: Tensor
-    logvar_change: Tensor
-    kl: Tensor
-    sample_p: Tensor
-    sample_g: Tensor
-    value: Tensor
-    drop: Tensor
-    value_std: Tensor
 
 
 class Adversary(nn.Module):
@@ -272,12 +249,18 @@ class Adversary(nn.Module):
         with torch.no_grad():
             for now, then in zip(self.net.parameters(), best_weights, strict=True):
                 now.copy_(then)
-        report = self._report(game, *held_out)
-        shift = report.pop("shift")
+        effect = self.effect(game, *held_out)
+        shift = effect.shift.mean(dim=(0, 1))
         cosine = torch.cosine_similarity(shift, self.mean_shift, dim=0)
         self.mean_shift.copy_(shift)
-        report["adversary/eta"] = self.eta.clone()  # the one that this fit used
-        report.update(self._report_newest(real, game, generator))
+        report = {
+            "adversary/kl_nats": effect.kl_nats,
+            "adversary/value_drop": effect.drop.mean(),
+            "adversary/value_std": effect.value_std,
+            "adversary/value_mean": effect.value.mean(),
+            "adversary/eta": self.eta.clone(),  # the one that this fit used
+            **self._report_newest(real, game, generator),
+        }
         if config.kl_target_nats is not None:
             self._adapt_eta(report["adversary/kl_nats"], config.kl_target_nats)
         if config.drop_target is not None:
@@ -288,8 +271,8 @@ class Adversary(nn.Module):
         self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
     ) -> Tensor:
         """KL - eta * drop, the loss's true value up to a constant. []."""
-        report = self._report(game, obs, action, eps, noise)
-        return report["adversary/kl_nats"] - self.eta * report["adversary/value_drop"]
+        effect = self.effect(game, obs, action, eps, noise)
+        return effect.kl_nats - self.eta * effect.drop.mean()
 
     @torch.no_grad()
     def effect(
@@ -301,41 +284,11 @@ class Adversary(nn.Module):
         noise: Tensor,
         members: Tensor | None = None,
     ) -> Effect:
-        """What g does to the world. Arguments as `loss`'s, [E, B, .] of `members` (all if absent).
-
-        The values of p and g share their noise; a second draw of p takes the next row's.
-        """
+        """What g does to the world. Arguments as `loss`'s; [E, B, .] of `members`, or all."""
         inputs = game.world_model.inputs(obs, action)
-        mean_p, logvar_p = game.world_model.predict(inputs, members)
-        mean_g, logvar_g = self.around(game.world_model, inputs, mean_p, logvar_p, members)
-        std_p = torch.exp(0.5 * logvar_p)
-        sample_p, sample_g = mean_p + std_p * eps, mean_g + torch.exp(0.5 * logvar_g) * eps
-        value_p = game.target(obs, sample_p, noise)
-        value_g = game.target(obs, sample_g, noise)
-        other_p = game.target(obs, mean_p + std_p * eps.roll(1, dims=1), noise)
-        return Effect(
-            (mean_g - mean_p) / std_p,
-            logvar_g - logvar_p,
-            gaussian_kl(*(x[..., None] for x in (mean_g, logvar_g, mean_p, logvar_p))),
-            sample_p,
-            sample_g,
-            value_p,
-            value_p - value_g,
-            (0.5 * (value_p - other_p).square()).mean().sqrt(),
-        )
-
-    def _report(
-        self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
-    ) -> dict[str, Tensor]:
-        """`effect`, averaged over rows and members."""
-        effect = self.effect(game, obs, action, eps, noise)
-        return {
-            "adversary/kl_nats": effect.kl.sum(-1).mean(),
-            "adversary/value_drop": effect.drop.mean(),
-            "adversary/value_std": effect.value_std,
-            "adversary/value_mean": effect.value.mean(),
-            "shift": effect.shift.mean(dim=(0, 1)),
-        }
+        p = game.world_model.predict(inputs, members)
+        g = self.around(game.world_model, inputs, *p, members)
+        return compare(game, obs, p, g, eps, noise)
 
     def _report_newest(
         self, real: ReplayBuffer, game: Game, generator: torch.Generator
@@ -345,13 +298,10 @@ class Adversary(nn.Module):
         first = max(0, size - self.config.adversary_holdout_max_rows)
         rows = torch.arange(first, size, device=device)  # the buffer of real rows never wraps
         members = self.net.weights[0].shape[0]
-        drawn = self._draw(rows.expand(members, -1), real, game, generator)
-        report = self._report(game, *drawn)
-        steps = 1.0 / max(1.0 - game.sac.config.gamma, 1e-3)  # in the long run; gamma may be 1
-        value = report["adversary/value_mean"].abs().clamp(min=1e-6)
+        effect = self.effect(game, *self._draw(rows.expand(members, -1), real, game, generator))
         return {
-            "adversary/newest_kl_nats": report["adversary/kl_nats"],
-            "adversary/newest_drop_share": steps * report["adversary/value_drop"] / value,
+            "adversary/newest_kl_nats": effect.kl_nats,
+            "adversary/newest_drop_share": effect.long_run_share(game.sac.config.gamma),
         }
 
     @torch.no_grad()

@@ -159,7 +159,7 @@ def adversary_effect(agent: Agent, played: Played, seed: int, ablate: bool) -> d
         "shift_p90": high,
         "logvar_change": effect.logvar_change.mean(dim=(0, 1)).numpy(),
         "kl_per_dimension": effect.kl.mean(dim=(0, 1)).numpy(),
-        "kl_nats": float(effect.kl.sum(-1).mean()),
+        "kl_nats": float(effect.kl_nats),
         "value_drop": float(drop.mean()),
         "value_drop_error": float(drop.std() / len(drop) ** 0.5),
         "value_std": float(effect.value_std),

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import tyro
 
-from rmbpo_fast.config import ETA_TARGETS, Config, RunConfig, flag_of, read_config, validate
+from rmbpo_fast.config import ETA_TARGETS, Config, RunConfig, flag_of
+from rmbpo_fast.config_file import read_config
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.presets import preset
+from rmbpo_fast.validation import validate
 
 # what may change when a run goes on; anything else would make it another run
 _RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir"} | {

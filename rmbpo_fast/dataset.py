@@ -16,7 +16,8 @@ import numpy as np
 
 from rmbpo_fast import __version__
 from rmbpo_fast.agent import Agent
-from rmbpo_fast.config import Config, to_json
+from rmbpo_fast.config import Config
+from rmbpo_fast.config_file import to_json
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.tasks import find_task
 

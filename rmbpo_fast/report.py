@@ -18,7 +18,7 @@ import plotly.offline
 import tyro
 
 from rmbpo_fast import __version__, report_figures
-from rmbpo_fast.config import CONFIG_FILE, read_config
+from rmbpo_fast.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.figures import COLOURS
 from rmbpo_fast.metrics import PHASES

@@ -11,7 +11,8 @@ from torch import Tensor
 from rmbpo_fast import __version__
 from rmbpo_fast.agent import Agent, add_unrecorded, build, load_tree_into
 from rmbpo_fast.checkpoint import load_newest, set_aside_newer, step_of
-from rmbpo_fast.config import CONFIG_FILE, Config, read_config, to_json
+from rmbpo_fast.config import Config
+from rmbpo_fast.config_file import CONFIG_FILE, read_config, to_json
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.journal import JournalWriter, read_journal
 from rmbpo_fast.storage import Tree, write_text_atomically

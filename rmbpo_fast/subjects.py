@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmbpo_fast.config import CONFIG_FILE, AdversaryConfig, Config, read_config
+from rmbpo_fast.config import AdversaryConfig, Config
+from rmbpo_fast.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.episodes import evaluation_envs
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.policy import FILE_NAME, Policy

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from rmbpo_fast.checkpoint import list_checkpoints, step_of
 from rmbpo_fast.cli import changed_settings, parse
-from rmbpo_fast.config import CONFIG_FILE, ETA_TARGETS, Config, flag_of, read_config, validate
+from rmbpo_fast.config import ETA_TARGETS, Config, flag_of
+from rmbpo_fast.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.journal import reached
 from rmbpo_fast.tasks import find_task
+from rmbpo_fast.validation import validate
 
 # a sweep decides these itself
 _OWN_FLAGS = ("--resume", "--run-dir")

@@ -164,9 +164,9 @@ def test_what_is_said_of_the_newest_states_is_of_them_alone(game, generator):
     found = adversary._report_newest(old, game, generator)
     rows = torch.arange(500, 600).expand(3, -1)
     drawn = adversary._draw(rows, data, game, generator.set_state(state))
-    expected = adversary._report(game, *drawn)
-    assert found["adversary/newest_kl_nats"] == expected["adversary/kl_nats"] > 0
-    share = 10 * expected["adversary/value_drop"] / expected["adversary/value_mean"].abs()
+    expected = adversary.effect(game, *drawn)
+    assert found["adversary/newest_kl_nats"] == expected.kl.sum(-1).mean() > 0
+    share = 10 * expected.drop.mean() / expected.value.mean().abs()
     torch.testing.assert_close(found["adversary/newest_drop_share"], share)  # gamma is 0.9
 
 

@@ -20,9 +20,19 @@ LEVELS = [
         "losses",
         "termination",
     },
-    {"checkpoint", "display", "learned_termination", "world_model", "sac", "presets", "policy"},
-    {"game"},
-    {"adversary", "rollout", "tasks"},
+    {
+        "validation",
+        "checkpoint",
+        "display",
+        "learned_termination",
+        "world_model",
+        "sac",
+        "presets",
+        "policy",
+    },
+    {"config_file", "game"},
+    {"effect", "rollout", "tasks"},
+    {"adversary"},
     {"vector_env", "distortion", "grids"},
     {"envs", "dimensions", "randomized_env"},
     {"episodes", "agent", "figures"},
@@ -68,7 +78,8 @@ def test_kernels_know_nothing_of_the_algorithm():
 
 def test_numbers_leave_the_device_in_few_places():
     """`.item()` waits for the device; the learning files must not."""
-    for name in ("rollout", "sac", "adversary", "world_model", "replay", "losses", "nets"):
+    learning = ("rollout", "sac", "adversary", "effect", "world_model", "replay", "losses", "nets")
+    for name in learning:
         text = (ROOT / "rmbpo_fast" / f"{name}.py").read_text()
         for word in (".item()", ".cpu()", ".numpy()"):
             assert word not in text, f"{name}.py: {word}"

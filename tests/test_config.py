@@ -6,8 +6,10 @@ import pytest
 
 from rmbpo_fast import config as config_module
 from rmbpo_fast.cli import parse
-from rmbpo_fast.config import Config, ConfigError, from_json, to_json, validate
+from rmbpo_fast.config import Config, ConfigError
+from rmbpo_fast.config_file import from_json, to_json
 from rmbpo_fast.presets import preset
+from rmbpo_fast.validation import validate
 
 
 @pytest.mark.parametrize(
