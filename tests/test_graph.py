@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from standin import RecordedGraphs
 
 from rmbpo_fast import accelerate as accelerate_module
 from rmbpo_fast import loop
@@ -15,6 +14,7 @@ from rmbpo_fast.errors import CaptureError
 from rmbpo_fast.graph import WARM_UP_CALLS, Captured, CudaGraphs
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.tasks import find_task
+from standin import RecordedGraphs
 
 PENDULUM = find_task("inverted_pendulum")
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

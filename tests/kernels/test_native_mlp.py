@@ -4,8 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from parity import compare, off_kinks, rounded_mlp
 
+from parity import compare, off_kinks, rounded_mlp
 from rmbpo_fast import kernels
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using

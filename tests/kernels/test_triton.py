@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from parity import check_full_graph, check_operators, compare
 
+from parity import check_full_graph, check_operators, compare
 from rmbpo_fast import kernels
 from rmbpo_fast.kernels.backend import interpreting, using
 from rmbpo_fast.kernels.testing import assert_near_truth, draw, make_network
