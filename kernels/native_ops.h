@@ -1,4 +1,4 @@
-// The operations of the native library, as native.cpp calls them for one instruction set.
+// The operations of the native library, as the module calls them for one instruction set.
 //
 // Tensors are contiguous float32 unless a stride is given.
 #pragma once
