@@ -18,8 +18,7 @@ void ensemble_mlp_fwd(long ensemble, long rows, const std::vector<long>& sizes, 
                       const Addresses& outputs, const Addresses& slopes, bool swish, bool bf16,
                       bool save, int threads) {
   rmbpo::MlpForward op{};
-  op.net =
-      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, bf16, threads);
+  op.net = networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, bf16, threads);
   op.net.members = at<const long*>(members);
   for (long e = 0; op.net.members && e < ensemble; ++e)
     if (op.net.members[e] < 0 || op.net.members[e] >= num_networks)
@@ -39,8 +38,7 @@ void ensemble_mlp_bwd(long ensemble, long rows, const std::vector<long>& sizes, 
                       Address d_x, const Addresses& d_weights, const Addresses& d_biases,
                       bool swish, bool bf16, int threads) {
   rmbpo::MlpBackward op{};
-  op.net =
-      networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, bf16, threads);
+  op.net = networks(ensemble, rows, sizes, x, stride_xe, stride_xm, weights, swish, bf16, threads);
   op.d_out = at<const float*>(d_out);
   op.outputs = list<const float*>(outputs);
   op.slopes = list<const float*>(slopes);
