@@ -1,15 +1,22 @@
-// The native module: the operations by address.
+// The native module: the operations by address. Whole gradient steps are in native_steps.cpp.
 //
 // One build runs on every x86-64 (or other) machine: each operation is compiled once per
 // instruction set (levels.h), and the widest that the processor has runs. Tensors come as addresses
 // and sizes, so nothing depends on torch's C++ ABI; op.py checks them.
+#include <nanobind/stl/string.h>
+
+#include <string>
+
 #include "arguments.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
 
-namespace python {
+namespace bindings {
+
+void bind_steps(nb::module_& m);  // native_steps.cpp
+
 namespace {
 
 void ensemble_mlp_fwd(long ensemble, long rows, const std::vector<long>& sizes, Address x,
@@ -151,10 +158,10 @@ std::vector<std::string> level_names() {
 }
 
 }  // namespace
-}  // namespace python
+}  // namespace bindings
 
 NB_MODULE(_rmbpo_fast_native, m) {
-  using namespace python;
+  using namespace bindings;
   m.attr("__version__") = RMBPO_FAST_VERSION;
   m.def("cpu_isa", &rmbpo::cpu_isa, "Widest usable instruction set, one of `levels()`.");
   m.def("levels", &level_names, "Instruction sets that the operations can run with, widest first.");

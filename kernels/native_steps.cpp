@@ -1,8 +1,53 @@
-// The native module's whole steps: losses, their gradients and the optimisers in one call.
+// The native module's gradient steps, and the parts of them that are called alone: Adam and the
+// adversary's draw.
+#include <nanobind/stl/tuple.h>
+
+#include <cmath>
+#include <tuple>
+
 #include "arguments.h"
 
-namespace python {
+namespace bindings {
 namespace {
+
+// Sizes of the layers, then addresses per layer.
+using Network = std::tuple<std::vector<long>, Addresses, Addresses>;
+
+// An optimiser as Python has it: per tensor its size, addresses of it, of both running means and of
+// its step counter, weight decay; then lr, beta1, beta2, eps.
+using Optimizer = std::tuple<std::vector<long>, Addresses, Addresses, Addresses, Addresses,
+                             std::vector<double>, std::vector<double>>;
+
+// One step of it. The counters go on when this is made.
+struct AdamStep {
+  std::vector<rmbpo::AdamParameter> parameters;
+  rmbpo::Adam op{};
+
+  AdamStep(const Optimizer& optimizer, int threads) {
+    const auto& [sizes, params, firsts, seconds, steps, decays, numbers] = optimizer;
+    const double lr = numbers.at(0), beta1 = numbers.at(1), beta2 = numbers.at(2);
+    for (std::size_t p = 0; p < sizes.size(); ++p) {
+      float& step = *at<float*>(steps.at(p));
+      step += 1.0f;
+      rmbpo::AdamParameter one{};
+      one.size = sizes[p];
+      one.parameter = at<float*>(params.at(p));
+      one.first = at<float*>(firsts.at(p));
+      one.second = at<float*>(seconds.at(p));
+      one.step_size = (float)(lr / (1.0 - std::pow(beta1, step)));
+      one.root_correction2 = (float)(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
+      one.weight_decay = (float)decays.at(p);
+      parameters.push_back(one);
+    }
+    op.count = (long)parameters.size();
+    op.parameters = parameters.data();
+    op.new1 = (float)(1.0 - beta1);
+    op.beta2 = (float)beta2;
+    op.new2 = (float)(1.0 - beta2);
+    op.eps = (float)numbers.at(3);
+    op.threads = threads;
+  }
+};
 
 void adam(const Optimizer& optimizer, const Addresses& gradients, int threads) {
   AdamStep step(optimizer, threads);
@@ -130,4 +175,4 @@ void bind_steps(nb::module_& m) {
   m.def("sac_step", &sac_step, unlocked);
 }
 
-}  // namespace python
+}  // namespace bindings

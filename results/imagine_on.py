@@ -65,7 +65,7 @@ def main(arguments: Arguments) -> None:
     metrics = Metrics(arguments.out, columns(config.model.num_members))
     steps = make_steps(agent, config)
     for number in range(1, arguments.rounds + 1):
-        fit_adversary(agent, metrics)
+        fit_adversary(agent, config, metrics)
         with metrics.watch.phase("rollout"):
             metrics.add({"rollout/imagined_steps": steps.imagine(horizon)})
         with metrics.watch.phase("sac"):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.config import AdversaryConfig
-from rmbpo_fast.effect import Effect, compare
+from rmbpo_fast.effect import Effect, effect_of
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import (
@@ -83,7 +83,8 @@ class Adversary(nn.Module):
         self.net.weights[-1].zero_()
         self.net.biases[-1].zero_()
 
-    def _start_at_nominal(self, world_model: WorldModel) -> None:
+    def start_at_nominal(self, world_model: WorldModel) -> None:
+        """g = p, exactly, and an optimiser that hasn't stepped yet."""
         if self.config.parametrization == "residual":
             self._zero_last_layer()
         else:
@@ -217,7 +218,7 @@ class Adversary(nn.Module):
         """
         config = self.config
         if int(self.fits) == 0 or not config.adversary_warm_start:
-            self._start_at_nominal(game.world_model)
+            self.start_at_nominal(game.world_model)
         self.fits += 1
         order = torch.randperm(len(real), generator=generator, device=real.rows.device)
         held = max(1, min(len(order) // 5, config.adversary_holdout_max_rows))
@@ -288,7 +289,7 @@ class Adversary(nn.Module):
         inputs = game.world_model.inputs(obs, action)
         p = game.world_model.predict(inputs, members)
         g = self.around(game.world_model, inputs, *p, members)
-        return compare(game, obs, p, g, eps, noise)
+        return effect_of(game, obs, p, g, eps, noise)
 
     def _report_newest(
         self, real: ReplayBuffer, game: Game, generator: torch.Generator
@@ -301,7 +302,7 @@ class Adversary(nn.Module):
         effect = self.effect(game, *self._draw(rows.expand(members, -1), real, game, generator))
         return {
             "adversary/newest_kl_nats": effect.kl_nats,
-            "adversary/newest_drop_share": effect.long_run_share(game.sac.config.gamma),
+            "adversary/newest_drop_share": effect.long_run_drop_share(game.sac.config.gamma),
         }
 
     @torch.no_grad()

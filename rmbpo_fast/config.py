@@ -84,6 +84,8 @@ class AdversaryConfig:
     drop_target: float | None = None
     """Adapt eta until g takes this share of V from the newest real states in the long run, i.e.
     drop of V per step / (1 - gamma) / V (ours). The released policies': 0.06 on Hopper."""
+    adversary_from_epoch: int = 0
+    """Epoch in which the adversary joins (ours): until then g = p, i.e. plain MBPO."""
     kl_dual_lr: float = 0.5
     """Step of the adaptation in log(eta) per fit and unit of log(found / target) (ours)."""
     parametrization: Literal["residual", "full"] = "residual"

@@ -33,6 +33,7 @@ _ADDED_LATER = {
     "randomize",
     "explore",
     "drop_target",
+    "adversary_from_epoch",
     "save_dataset",
 }
 

@@ -34,14 +34,13 @@ class Effect(NamedTuple):
         """KL(g || p) of a step, averaged over rows and members. []."""
         return self.kl.sum(-1).mean()
 
-    def long_run_share(self, gamma: float) -> Tensor:
-        """The share of V that is lost if each of the 1 / (1 - gamma) steps to come costs a drop."""
+    def long_run_drop_share(self, gamma: float) -> Tensor:
+        """The share of V that is lost if each of the 1 / (1 - gamma) steps to come costs it. []."""
         steps = 1.0 / max(1.0 - gamma, 1e-3)  # gamma may be 1
         return steps * self.drop.mean() / self.value.mean().abs().clamp(min=1e-6)
 
 
-@torch.no_grad()
-def compare(
+def effect_of(
     game: Game,
     obs: Tensor,
     p: tuple[Tensor, Tensor],

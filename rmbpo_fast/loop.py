@@ -89,7 +89,7 @@ def fit_and_imagine(agent: Agent, config: Config, steps: Steps, metrics: Metrics
         metrics.note("world_model/elites", " ".join(map(str, agent.world_model.elites.tolist())))
         if isinstance(agent.rule, LearnedTermination):
             metrics.add(agent.rule.fit(agent.real, streams["termination"]))
-    fit_adversary(agent, metrics)
+    fit_adversary(agent, config, metrics)
     with metrics.watch.phase("rollout"):
         epoch = progress.env_step // config.task.epoch_steps
         horizon = horizon_at(epoch, config.rollout)
@@ -111,12 +111,16 @@ def fit_and_imagine(agent: Agent, config: Config, steps: Steps, metrics: Metrics
     progress.fit_step = progress.env_step
 
 
-def fit_adversary(agent: Agent, metrics: Metrics) -> None:
-    """Step 2 of the loop; nothing where there is no adversary."""
+def fit_adversary(agent: Agent, config: Config, metrics: Metrics) -> None:
+    """Step 2 of the loop; nothing where there is no adversary, g = p until it joins."""
     if agent.adversary is not None:
         with metrics.watch.phase("adversary"):
-            stream = agent.streams["adversary"]
-            metrics.add(agent.adversary.fit(agent.real, agent.game, stream))
+            epoch = agent.progress.env_step // config.task.epoch_steps
+            if epoch < config.adversary.adversary_from_epoch:
+                agent.adversary.start_at_nominal(agent.world_model)
+            else:
+                stream = agent.streams["adversary"]
+                metrics.add(agent.adversary.fit(agent.real, agent.game, stream))
 
 
 def imagine_all(agent: Agent, config: Config, horizon: int) -> Tensor:

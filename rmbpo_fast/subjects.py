@@ -53,6 +53,8 @@ def group_of(config: Config) -> str:
         name = f"RMBPO, drop target {adversary.drop_target:g}"
     else:
         name = f"RMBPO, eta {adversary.eta:g}"
+    if adversary.adversary_from_epoch != usual.adversary_from_epoch:
+        name += f" from epoch {adversary.adversary_from_epoch}"
     for field in ("parametrization", "estimator"):
         if getattr(adversary, field) != getattr(usual, field):
             name += f", {getattr(adversary, field)}"

@@ -20,6 +20,7 @@ _AT_LEAST: dict[str, float] = {
     "holdout_max_rows": 1,
     "model_patience_epochs": 1,
     "eta": 0,
+    "adversary_from_epoch": 0,
     "adversary_batch_size": 1,
     "adversary_max_steps": 1,
     "adversary_check_every": 1,

@@ -1,5 +1,6 @@
 """Shared by all tests: a small config, and tensors that are NaN until they are written."""
 
+import csv
 import os
 
 import pytest
@@ -46,6 +47,18 @@ def flags(**values: object) -> list[str]:
         else:
             words += [flag, str(value)]
     return words
+
+
+def read_metrics(run_dir, timed=False):
+    with open(run_dir / "metrics.csv", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    if timed:
+        return rows
+    # seconds and speeds differ between equal runs
+    return [
+        {k: v for k, v in row.items() if not k.startswith("time/") and k != "env/steps_per_s"}
+        for row in rows
+    ]
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from test_train import read_metrics
 
-from conftest import flags
+from conftest import flags, read_metrics
 from rmbpo_fast import loop, train
 from rmbpo_fast.agent import build, load_tree_into
 from rmbpo_fast.checkpoint import load_newest

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from no_host import NoHost
 
+from no_host import NoHost
 from rmbpo_fast import agent as agents
 from rmbpo_fast import loop
 from rmbpo_fast.accelerate import find_touched

@@ -6,8 +6,9 @@ import pytest
 
 from rmbpo_fast import config as config_module
 from rmbpo_fast.cli import parse
-from rmbpo_fast.config import Config, ConfigError
+from rmbpo_fast.config import Config
 from rmbpo_fast.config_file import from_json, to_json
+from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.presets import preset
 from rmbpo_fast.validation import validate
 
@@ -103,6 +104,7 @@ def test_flag_names_are_unique_and_documented():
             "--kl-target-nats and --drop-target both adapt eta: give one of them",
         ),
         ({"drop_target": 0.0}, "--drop-target must be greater than 0"),
+        ({"adversary_from_epoch": -1}, "--adversary-from-epoch must be at least 0, not -1"),
         ({"seed": 2**63}, "--seed must be below 2**63"),
         ({"adversary_dims": ()}, "--adversary-dims must be one or more dimensions"),
     ],

@@ -11,9 +11,8 @@ import time
 import numpy as np
 import pytest
 import torch
-from test_train import read_metrics
 
-from conftest import SMALL, flags
+from conftest import SMALL, flags, read_metrics
 from rmbpo_fast import train
 from rmbpo_fast.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from rmbpo_fast.journal import read_journal

@@ -221,6 +221,7 @@ def test_runs_policies_and_patterns(runs):
         ({"eta": 4.0, "kl_target_nats": None}, "RMBPO, eta 4"),
         ({"kl_target_nats": 0.01}, "RMBPO, KL target 0.01 nats"),
         ({"kl_target_nats": None, "drop_target": 0.06}, "RMBPO, drop target 0.06"),
+        ({"adversary_from_epoch": 40}, "RMBPO, KL target 0.005 nats from epoch 40"),
         ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO, eta 4, full"),
         ({"adversary_dims": (0, 11)}, "RMBPO, KL target 0.005 nats, dims 0 11"),
         (

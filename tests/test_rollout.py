@@ -3,9 +3,9 @@ from functools import partial
 
 import pytest
 import torch
-from no_host import NoHost
 
 import toy
+from no_host import NoHost
 from rmbpo_fast.adversary import Adversary
 from rmbpo_fast.config import RolloutConfig
 from rmbpo_fast.learned_termination import LearnedTermination

@@ -17,9 +17,8 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from test_train import read_metrics
 
-from conftest import SMALL, flags
+from conftest import SMALL, flags, read_metrics
 from rmbpo_fast import sweep, train, trial
 from rmbpo_fast.checkpoint import load_newest
 from rmbpo_fast.errors import ConfigError

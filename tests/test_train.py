@@ -1,6 +1,5 @@
 """The command: whole small runs, in this process."""
 
-import csv
 import itertools
 import json
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import flags
+from conftest import flags, read_metrics
 from rmbpo_fast import evaluate as evaluate_module
 from rmbpo_fast import loop, train
 from rmbpo_fast.agent import build
@@ -18,18 +17,6 @@ from rmbpo_fast.metrics import PHASES, Stopwatch
 from rmbpo_fast.policy import Policy, epoch_files
 from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.tasks import find_task
-
-
-def read_metrics(run_dir, timed=False):
-    with open(run_dir / "metrics.csv", newline="") as handle:
-        rows = list(csv.DictReader(handle))
-    if timed:
-        return rows
-    # seconds and speeds differ between equal runs
-    return [
-        {k: v for k, v in row.items() if not k.startswith("time/") and k != "env/steps_per_s"}
-        for row in rows
-    ]
 
 
 def run(small_flags, run_dir, **more):
@@ -129,6 +116,17 @@ def test_an_adversary_that_is_fitted_at_eta_zero_changes_no_number(
     assert [{**row, **dict.fromkeys(own, "")} for row in fitted] == mbpo
 
 
+@pytest.mark.parametrize("more", [{}, {"compile": True}, {"parametrization": "full"}], ids=str)
+def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(small_flags, tmp_path, more):
+    more = {**more, "total_env_steps": 250}
+    mbpo = run(small_flags, tmp_path / "mbpo", algo="mbpo", **more)
+    late = run(small_flags, tmp_path / "late", eta=5, adversary_from_epoch=3, **more)
+    # fits at 50, 100, ... real steps; that at 150 is the first of epoch 3
+    assert late[:2] == mbpo[:2]
+    assert [bool(row["adversary/steps"]) for row in late] == [False, False, True, True, True]
+    assert late[-1]["sac/q_mean"] != mbpo[-1]["sac/q_mean"]
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -159,6 +157,15 @@ def test_every_way_of_training_runs(small_flags, tmp_path, more):
 def test_other_tasks_run(small_flags, tmp_path, env):
     rows = run([*small_flags, "--env", env], tmp_path / "run", total_env_steps=100)
     assert np.isfinite(float(rows[-1]["eval/return_mean"]))
+
+
+def test_help_shows_the_tasks_own_defaults(capsys):
+    for env, steps in (("hopper", "125000"), ("inverted_pendulum", "20000")):
+        with pytest.raises(SystemExit):
+            train.main(["--env", env, "--help"])
+        text = capsys.readouterr().out
+        assert f"(default: {steps})" in " ".join(text.split())
+        assert all(len(line) <= 80 for line in text.splitlines())
 
 
 def test_policy_in_three_lines(finished):

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import flags
+from conftest import flags, read_metrics
 from rmbpo_fast import loop, train
 from rmbpo_fast.checkpoint import list_checkpoints, load_newest
-from rmbpo_fast.report import read_metrics
 from rmbpo_fast.vector_env import EnvPoolVector, StepResult
 
 
@@ -88,15 +87,6 @@ def test_wrong_flags_are_tyros_to_explain(small_flags, capsys):
     assert "--eta" in capsys.readouterr().err
 
 
-def test_help_shows_the_tasks_own_defaults(capsys):
-    for env, steps in (("hopper", "125000"), ("inverted_pendulum", "20000")):
-        with pytest.raises(SystemExit):
-            train.main(["--env", env, "--help"])
-        text = capsys.readouterr().out
-        assert f"(default: {steps})" in " ".join(text.split())
-        assert all(len(line) <= 80 for line in text.splitlines())
-
-
 def test_a_nan_from_the_environment_ends_the_run_in_one_line(
     small_flags, capsys, tmp_path, monkeypatch
 ):
@@ -128,7 +118,7 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(
     (kept,) = list_checkpoints(tmp_path)
     assert kept.name == "step-000000050"
     assert load_newest(tmp_path, accept_older=False) is not None
-    assert len(read_metrics(tmp_path / "metrics.csv")["env_step"]) == 1
+    assert len(read_metrics(tmp_path)) == 1
 
 
 def test_a_learning_rate_that_is_far_too_large_ends_in_one_line(small_flags, capsys, tmp_path):
