@@ -45,7 +45,7 @@ def test_residual_is_exactly_p_before_its_first_step(game):
 def test_full_starts_as_a_copy_of_p(game):
     game, data = game
     adversary = _adversary(parametrization="full")
-    adversary._start_at_nominal(game.world_model)
+    adversary.start_at_nominal(game.world_model)
     p, g = _both(adversary, game, data)
     assert torch.equal(p[0], g[0])
     assert torch.equal(p[1], g[1])
