@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rmbpo_fast.config_file import CONFIG_FILE, read_config
-from rmbpo_fast.figures import COLOURS, save
+from rmbpo_fast.figures import COLOURS, legend_below, save
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.subjects import group_of
@@ -92,7 +92,7 @@ def learning_curves(groups: dict[str, list[Run]], task: str) -> Figure:
     axes.set_ylabel("return, mean and range over seeds")
     axes.set_title(task)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure)
     return figure
 
 

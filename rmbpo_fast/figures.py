@@ -14,6 +14,7 @@ from rmbpo_fast.dimensions import Dimension
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _MARKERS = "osD^vP*X"
+_MOST_OF_HALF_A_LINE = 36  # characters, of a figure 6.4 inches wide
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -22,6 +23,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     for file in files:
         figure.savefig(file, dpi=150)
     return files
+
+
+def legend_below(figure: Figure) -> None:
+    """All labels of the figure under it: in two columns where they are short."""
+    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    columns = 2 if max(map(len, labels)) <= _MOST_OF_HALF_A_LINE else 1
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _names(results: dict[str, Any]) -> dict[str, str]:
@@ -83,7 +91,7 @@ def robustness_curve(results: dict[str, Any]) -> Figure:
     bottom, top = axes.get_ylim()
     axes.set_ylim(min(0.0, bottom), max(1.05 * top, top))
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure)
     return figure
 
 

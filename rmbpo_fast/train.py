@@ -100,6 +100,9 @@ def run(config: Config) -> int:
         )
         display.print(f"{title} ({found})")
         display.print("kernels: " + ", ".join(f"{k} {v}" for k, v in machine.items()))
+        joins = config.adversary.adversary_from_epoch * config.task.epoch_steps
+        if agent.adversary is not None and agent.progress.env_step < joins:
+            display.print(f"adversary: joins at step {joins}, plain MBPO until then")
         steps = make_steps(agent, config)
         if config.run.compile:
             steps, done = accelerate(agent, config, device)

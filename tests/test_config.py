@@ -47,6 +47,7 @@ def test_what_eta_is_adapted_to():
         adversary = preset(env).adversary
         targets[env] = (adversary.kl_target_nats, adversary.drop_target)
     assert targets.pop("hopper") == (None, 0.06)
+    assert preset("hopper").adversary.adversary_from_epoch == 40
     assert targets.pop("ant") == targets.pop("Pendulum-v1") == (0.005, None)
     assert set(targets.values()) == {(None, None)}
 

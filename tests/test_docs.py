@@ -38,6 +38,7 @@ TINY = {
     "epoch_steps": 12,
     "eval_episodes": 1,
     "keep_policies": 1,
+    "adversary_from_epoch": 0,
     "threads": 1,
 }
 BUILD = ["-m", "sphinx", "-W", "docs", "build/docs"]

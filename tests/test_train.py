@@ -117,10 +117,13 @@ def test_an_adversary_that_is_fitted_at_eta_zero_changes_no_number(
 
 
 @pytest.mark.parametrize("more", [{}, {"compile": True}, {"parametrization": "full"}], ids=str)
-def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(small_flags, tmp_path, more):
+def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(
+    small_flags, capsys, tmp_path, more
+):
     more = {**more, "total_env_steps": 250}
     mbpo = run(small_flags, tmp_path / "mbpo", algo="mbpo", **more)
     late = run(small_flags, tmp_path / "late", eta=5, adversary_from_epoch=3, **more)
+    assert capsys.readouterr().out.count("adversary: joins at step 150, plain MBPO until then") == 1
     # fits at 50, 100, ... real steps; that at 150 is the first of epoch 3
     assert late[:2] == mbpo[:2]
     assert [bool(row["adversary/steps"]) for row in late] == [False, False, True, True, True]
