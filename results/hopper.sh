@@ -7,7 +7,6 @@ settings="--env hopper --total-env-steps 125000 --compile"
 masses="torso_mass=2.5,3,3.5,4,4.5,5,5.5,6"
 python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/mbpo" --algo mbpo --seeds 1
 python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/rmbpo" --seeds 1
-python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/rmbpo_kl" --kl-target-nats 0.005 --seeds 1
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*" --distort "$masses" --out "$out/evaluations"
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*/policies/*" --distort "$masses" --out "$out/checkpoints"
 python results/summary.py "$out"

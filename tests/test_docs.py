@@ -257,7 +257,7 @@ def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
     ("task", "planned", "runs", "axis"),
     [
         ("inverted_pendulum", 4, ("mbpo/mbpo-seed-0", "rmbpo/eta-0.05-seed-0"), "pole_mass"),
-        ("hopper", 3, ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0"), "torso_mass"),
+        ("hopper", 2, ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0"), "torso_mass"),
     ],
 )
 def test_a_results_script_makes_its_pictures(
