@@ -77,7 +77,8 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
     """Every part in its first state.
 
     Raises:
-        ConfigError: the task, its termination rule or a dimension mask can't be served.
+        ConfigError: the task, its termination rule, a dimension mask or a spread of the start
+            states can't be served.
     """
     seed = config.run.seed
     streams = {name: generator_for(seed, name, device=device) for name in _DEVICE_STREAMS}
@@ -95,6 +96,11 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
     )
     sizes = (envs.obs_size, envs.action_size)
     low, high = task.obs_bounds(envs.obs_size)
+    spread = config.rollout.start_spread
+    if spread and len(spread) != envs.obs_size:
+        raise ConfigError(
+            f"--start-spread must be {envs.obs_size} numbers, one per observation, not {spread}"
+        )
     world_model = WorldModel(
         *sizes, config.model, low, high, generator_for(seed, "init world_model"), device
     )

@@ -130,6 +130,10 @@ class RolloutConfig:
     """Rollout length k after the ramp."""
     horizon_epochs: tuple[int, int] = (0, 1)
     """Epochs between which k grows linearly (truncated to an integer)."""
+    start_spread: tuple[float, ...] = ()
+    """How far the start states are moved at random, one half-width per observation in its own
+    units, uniform (ours). A policy that balances shows the critics no other place than its own;
+    this does (bench/RESULTS.md). If empty, as MBPO and the paper: real states as they are."""
     rollout_chunk_rows: int | None = None
     """Rows imagined at a time; if unset, 1,000 per elite on a CPU (they fit its cache), all on a
     GPU."""

@@ -35,6 +35,7 @@ _ADDED_LATER = {
     "drop_target",
     "adversary_from_epoch",
     "save_dataset",
+    "start_spread",
 }
 
 

@@ -23,7 +23,7 @@ from rmbpo_fast.learned_termination import LearnedTermination
 from rmbpo_fast.metrics import Metrics
 from rmbpo_fast.policy import FILE_NAME, epoch_file, epoch_files, save_policy
 from rmbpo_fast.replay import ReplayBuffer, sample_mixed
-from rmbpo_fast.rollout import Dynamics, horizon_at, imagine
+from rmbpo_fast.rollout import Dynamics, horizon_at, imagine, spread_starts
 from rmbpo_fast.sac import SAC
 from rmbpo_fast.seeding import seed_for
 from rmbpo_fast.tasks import find_task
@@ -155,6 +155,7 @@ def imagine_for(
         chunk = 1_000 * config.model.num_elites if on_cpu else rows
     for first in range(0, rows, chunk):
         starts = agent.real.sample(min(chunk, rows - first), stream).obs
+        starts = spread_starts(starts, config.rollout.start_spread, agent.rule, stream)
         stored = stored + imagine(
             starts, horizon, dynamics, agent.world_model, sac, agent.rule, imagined, stream
         )

@@ -26,6 +26,27 @@ def horizon_at(epoch: int, config: RolloutConfig) -> int:
     return int(config.horizon_min + ramp * (config.horizon_max - config.horizon_min))
 
 
+def spread_starts(
+    starts: Tensor, half_widths: tuple[float, ...], rule: Rule, generator: torch.Generator
+) -> Tensor:
+    """Start states moved by uniform noise (ours); a place that is terminal is not moved to.
+
+    Args:
+        starts: [B, S] real states.
+        half_widths: S of them, in the observations' units; none leaves the states as they are.
+    Returns:
+        [B, S].
+    """
+    if not any(half_widths):
+        return starts
+    moved = starts.clone()
+    for column, half_width in zip(moved.unbind(1), half_widths, strict=True):
+        if half_width:
+            draw = torch.rand(len(column), generator=generator, device=column.device)
+            column += half_width * (2.0 * draw - 1.0)
+    return torch.where(rule(moved)[:, None], starts, moved)
+
+
 @torch.no_grad()
 def imagine(
     starts: Tensor,

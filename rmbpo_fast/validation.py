@@ -90,6 +90,8 @@ def validate(config: Config) -> None:
         fail("horizon_epochs", "two growing epochs")
     if config.rollout.horizon_max < config.rollout.horizon_min:
         fail("horizon_max", f"at least --horizon-min, {config.rollout.horizon_min}")
+    if min(config.rollout.start_spread, default=0.0) < 0:
+        fail("start_spread", "at least 0 for each observation")
     if config.adversary.adversary_dims == ():
         fail("adversary_dims", "one or more dimensions")
     if (config.adversary.algo == "dr") != bool(config.task.randomize):

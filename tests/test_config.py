@@ -108,6 +108,7 @@ def test_flag_names_are_unique_and_documented():
         ({"adversary_from_epoch": -1}, "--adversary-from-epoch must be at least 0, not -1"),
         ({"seed": 2**63}, "--seed must be below 2**63"),
         ({"adversary_dims": ()}, "--adversary-dims must be one or more dimensions"),
+        ({"start_spread": (0.6, -0.1, 0.0, 0.0)}, "--start-spread must be at least 0 for each"),
     ],
 )
 def test_bad_values_name_flag_expected_and_found(values, message):

@@ -7,12 +7,17 @@ import torch
 import toy
 from no_host import NoHost
 from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.agent import build
 from rmbpo_fast.config import RolloutConfig
 from rmbpo_fast.learned_termination import LearnedTermination
+from rmbpo_fast.loop import imagine_all
 from rmbpo_fast.presets import preset
 from rmbpo_fast.replay import ReplayBuffer
-from rmbpo_fast.rollout import horizon_at, imagine
+from rmbpo_fast.rollout import horizon_at, imagine, spread_starts
+from rmbpo_fast.tasks import find_task
 from rmbpo_fast.termination import never
+
+TASK = find_task("inverted_pendulum")
 
 
 def _parts(generator):
@@ -107,6 +112,37 @@ def test_every_row_meets_every_elite_equally_often(generator):
         assert (step == low).sum() == 50
     share = torch.stack([elite[(data.obs - s).abs().flatten() < 1e-5].mean() for s in starts])
     assert ((share - (low + high) / 2).abs() < 0.4 * (high - low)).all()
+
+
+def test_starts_are_spread_where_asked_and_not_into_the_end(generator):
+    starts = torch.tensor([0.0, 1.9]).repeat(5_000)[:, None].repeat(1, 2)
+    moved = spread_starts(starts, (0.5, 0.0), toy.rule, generator)
+    assert torch.equal(moved[:, 1], starts[:, 1])
+    middle, edge = (moved - starts)[:, 0].view(-1, 2).unbind(1)
+    assert middle.abs().max() <= 0.5
+    assert middle.mean().item() == pytest.approx(0.0, abs=0.02)
+    assert middle.std().item() == pytest.approx(0.5 / 3**0.5, rel=0.03)
+    assert not toy.rule(moved).any()
+    # from 1.9 the end at 2 is 0.1 away: of the unit of draws 0.4 lead past it and move nothing
+    assert (edge == 0).float().mean().item() == pytest.approx(0.4, abs=0.02)
+
+
+def test_no_spread_draws_nothing(generator):
+    """An MBPO of this version and one of before it see the same noise."""
+    starts, before = torch.zeros(10, 2), generator.get_state()
+    for none in ((), (0.0, 0.0)):
+        assert spread_starts(starts, none, toy.rule, generator) is starts
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_rollouts_begin_from_spread_states(small):
+    config = small.replace(start_spread=(0.5, 0.0, 0.0, 0.0))
+    agent = build(config, TASK, toy.CPU)
+    agent.real.add_(torch.zeros(50, agent.real.width))
+    imagine_all(agent, config, 1)
+    obs = agent.imagined.all().obs
+    assert obs[:, 0].std() > 0.2
+    assert not obs[:, 1:].any()
 
 
 def test_the_same_stream_gives_the_same_numbers():

@@ -144,6 +144,7 @@ def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(
         {"termination": "rmbpo_fast.termination:inverted_pendulum"},
         {"precision": "bf16"},
         {"horizon_max": 3, "horizon_epochs": (1, 3)},
+        {"start_spread": (0.6, 0.0, 0.6, 0.0)},
     ],
     ids=lambda more: " ".join(more),
 )

@@ -30,6 +30,7 @@ def fails(arguments, capsys, status, *parts):
         ({"device": "cuda:7"}, ["--device cuda:7", "CUDA devices"]),
         ({"device": "warp"}, ["--device warp: expected auto, cpu, cuda"]),
         ({"adversary_dims": (9,)}, ["--adversary-dims", "expected 0 to 4"]),
+        ({"start_spread": (0.6,)}, ["--start-spread must be 4 numbers", "(0.6,)"]),
         ({"termination": "nowhere:f"}, ["--termination nowhere:f"]),
         ({"termination": "nowhere"}, ["expected auto, learned, never or module:function"]),
         ({"run_dir": "/proc/run"}, ["--run-dir /proc/run: can't be written"]),
