@@ -40,6 +40,7 @@ def spread_starts(
     if not any(half_widths):
         return starts
     moved = starts.clone()
+    # one number at a time: a tensor made of them is a copy from the host, which no graph captures
     for column, half_width in zip(moved.unbind(1), half_widths, strict=True):
         if half_width:
             draw = torch.rand(len(column), generator=generator, device=column.device)
