@@ -130,7 +130,7 @@ def bench_rollouts(agent, world, race, capsys):
     """100,000 rows, 5 steps, storing included; nothing ends. torch.compile: of the dynamics."""
     starts = 0.1 * torch.rand(ROWS, S)
     generator = torch.Generator().manual_seed(0)
-    eager = agent.world_model.predict if world == "nominal" else agent.dynamics
+    eager = agent.world_model.dynamics if world == "nominal" else agent.dynamics
     compiled = torch.compile(eager)
 
     def rollouts(dynamics) -> None:

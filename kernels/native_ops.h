@@ -130,8 +130,8 @@ struct AdversaryStep {
   Networks net;  // all members; x as in the forward that `outputs` and `slopes` are from
   const float* const* outputs;
   const float* const* slopes;
-  const float *mean_p, *logvar_p, *mean_g, *logvar_g, *sample, *next_obs, *touch;
-  const bool* terminated;  // [2, count]
+  const float *mean_p, *logvar_p, *mean_g, *logvar_g, *sample, *next_obs, *reward, *touch;
+  const bool* terminated;  // [2, count], as next_obs and reward: of the draw and of g's mean
   const float* noise;      // [count, action_size], draws a'
   long size, action_size;
   SacNetwork actor, critic;

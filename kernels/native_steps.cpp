@@ -99,7 +99,7 @@ void adversary_draw(long count, long size, long obs_stride, const Addresses& inp
   rmbpo::level().adversary_draw(op);
 }
 
-// drawn: as `adversary_draw`'s results, then touch; numbers: log_std_min, log_std_max, gamma
+// drawn: as `adversary_draw`'s results, then rewards and touch; numbers: log_std_min, log_std_max, gamma
 void adversary_step(long ensemble, long rows, Address x, const Network& network,
                     const Addresses& outputs, const Addresses& slopes, const Addresses& drawn,
                     Address terminated, Address noise, const Network& actor, const Network& critic,
@@ -114,8 +114,8 @@ void adversary_step(long ensemble, long rows, Address x, const Network& network,
   op.outputs = list<const float*>(outputs);
   op.slopes = list<const float*>(slopes);
   const float** const fields[] = {&op.mean_p, &op.logvar_p, &op.mean_g, &op.logvar_g,
-                                  &op.sample, &op.next_obs, &op.touch};
-  for (std::size_t i = 0; i < 7; ++i) *fields[i] = at<const float*>(drawn.at(i));
+                                  &op.sample, &op.next_obs, &op.reward, &op.touch};
+  for (std::size_t i = 0; i < 8; ++i) *fields[i] = at<const float*>(drawn.at(i));
   op.terminated = at<const bool*>(terminated);
   op.noise = at<const float*>(noise);
   op.size = sizes.back() / 2;

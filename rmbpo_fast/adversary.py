@@ -106,6 +106,17 @@ class Adversary(nn.Module):
             mean_p, logvar_p = world_model.predict(inputs, members)
         return self.around(world_model, inputs, mean_p, logvar_p, members)
 
+    def dynamics(
+        self, world_model: WorldModel, inputs: Tensor, members: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a step of g_psi's world is drawn from; as `WorldModel.dynamics`."""
+        if not world_model.config.correlated_noise:
+            return *self.predict(world_model, inputs, members), noise
+        mean_p, logvar_p = world_model.predict(inputs, members)
+        standard = (torch.zeros_like(mean_p), torch.zeros_like(mean_p))
+        mean, logvar = self.around(world_model, inputs, *standard, members)
+        return mean_p, logvar_p, world_model.correlate(mean + torch.exp(0.5 * logvar) * noise)
+
     def around(
         self,
         world_model: WorldModel,
@@ -134,19 +145,20 @@ class Adversary(nn.Module):
             noise: [E, B, A] standard normal, draws a' ~ pi; the baseline shares it, which
                 leaves it independent of x and takes the policy's noise out of A.
         """
-        inputs = game.world_model.inputs(obs, action)
+        model = game.world_model
+        inputs = model.inputs(obs, action)
         with torch.no_grad():
-            mean_p, logvar_p = game.world_model.predict(inputs)
-        mean, logvar = self.around(game.world_model, inputs, mean_p, logvar_p)
+            (mean_p, logvar_p), place = model.frame(inputs)
+        mean, logvar = self.around(model, inputs, mean_p, logvar_p)
         sample = mean + torch.exp(0.5 * logvar) * eps
         if self.config.estimator == "pathwise":
-            value = game.target(obs, sample, noise)
+            value = game.target(obs, place(sample), noise)
             return pathwise_loss(mean, logvar, mean_p, logvar_p, value, self.eta)
         with torch.no_grad():
             sample = sample.detach()
-            advantage = game.target(obs, sample, noise)
+            advantage = game.target(obs, place(sample), noise)
             if self.config.baseline == "mean":
-                advantage = advantage - game.target(obs, mean, noise)
+                advantage = advantage - game.target(obs, place(mean), noise)
         return score_loss(mean, logvar, mean_p, logvar_p, sample, advantage, self.eta)
 
     def train_steps(
@@ -168,7 +180,8 @@ class Adversary(nn.Module):
         model, sac = game.world_model, game.sac
         inputs = model.inputs(obs, action)
         bounds = (model.min_logvar, model.max_logvar, model.obs_low, model.obs_high)
-        nominal = Nominal(model.net.layers, *bounds)
+        factor = model.noise_factor if model.config.correlated_noise else None
+        nominal = Nominal(model.net.layers, *bounds, factor)
         mine = (self.net.layers, self._touchable.to(torch.float32))
         draw = adversary_draw(inputs, obs, eps, nominal, *mine)
         critic = Critic(
@@ -287,9 +300,9 @@ class Adversary(nn.Module):
     ) -> Effect:
         """What g does to the world. Arguments as `loss`'s; [E, B, .] of `members`, or all."""
         inputs = game.world_model.inputs(obs, action)
-        p = game.world_model.predict(inputs, members)
+        p, place = game.world_model.frame(inputs, members)
         g = self.around(game.world_model, inputs, *p, members)
-        return effect_of(game, obs, p, g, eps, noise)
+        return effect_of(game, obs, p, g, eps, noise, place)
 
     def _report_newest(
         self, real: ReplayBuffer, game: Game, generator: torch.Generator

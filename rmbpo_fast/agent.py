@@ -69,8 +69,8 @@ class Agent:
     def dynamics(self) -> Dynamics:
         """The world to imagine in: g_psi's, or p_theta's for plain MBPO."""
         if self.adversary is None:
-            return self.world_model.predict
-        return partial(self.adversary.predict, self.world_model)
+            return self.world_model.dynamics
+        return partial(self.adversary.dynamics, self.world_model)
 
 
 def build(config: Config, task: Task, device: torch.device) -> Agent:

@@ -64,6 +64,10 @@ class ModelConfig:
     """Upper limit of the held-out rows."""
     model_patience_epochs: int = 5
     """Stop after this many epochs in which no member improved by more than 1 %."""
+    correlated_noise: bool = False
+    """Draw the predicted numbers together, as their errors on held-out rows go together (ours); if
+    not, each on its own, as MBPO and the paper. One force moves several numbers at once: drawn on
+    their own they let the imagined world wander where the real one can't (bench/RESULTS.md)."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ _ADDED_LATER = {
     "adversary_from_epoch",
     "save_dataset",
     "start_spread",
+    "correlated_noise",
 }
 
 

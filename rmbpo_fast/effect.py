@@ -1,5 +1,6 @@
 """What g_psi does to the imagined world: how far it is from p_theta, and what that costs."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,7 @@ def effect_of(
     g: tuple[Tensor, Tensor],
     eps: Tensor,
     noise: Tensor,
+    place: Callable[[Tensor], Tensor],
 ) -> Effect:
     """The effect of going on with g instead of p from the same states.
 
@@ -54,15 +56,17 @@ def effect_of(
 
     Args:
         obs: [E, B, S].
-        p, g: mean and log-variance of (state change, reward), [E, B, D] each.
+        p, g: mean and log-variance, [E, B, D] each, in the frame of p's noise.
         eps: [E, B, D] and noise: [E, B, A], standard normal, as `Adversary.loss`'s.
+        place: from that frame to (state change, reward), see `WorldModel.frame`.
     """
     (mean_p, logvar_p), (mean_g, logvar_g) = p, g
     std_p = torch.exp(0.5 * logvar_p)
-    sample_p, sample_g = mean_p + std_p * eps, mean_g + torch.exp(0.5 * logvar_g) * eps
+    sample_p = place(mean_p + std_p * eps)
+    sample_g = place(mean_g + torch.exp(0.5 * logvar_g) * eps)
     value_p = game.target(obs, sample_p, noise)
     value_g = game.target(obs, sample_g, noise)
-    other_p = game.target(obs, mean_p + std_p * eps.roll(1, dims=1), noise)
+    other_p = game.target(obs, place(mean_p + std_p * eps.roll(1, dims=1)), noise)
     return Effect(
         (mean_g - mean_p) / std_p,
         logvar_g - logvar_p,

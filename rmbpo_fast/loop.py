@@ -132,7 +132,7 @@ def imagine_all(agent: Agent, config: Config, horizon: int) -> Tensor:
     stream = agent.streams["rollout"]
     stored = imagine_for(agent, config, horizon, agent.dynamics, agent.sac, agent.imagined, stream)
     if agent.explorer is not None and agent.nominal is not None:
-        p_theta, stream = agent.world_model.predict, agent.streams["explorer"]
+        p_theta, stream = agent.world_model.dynamics, agent.streams["explorer"]
         imagine_for(agent, config, horizon, p_theta, agent.explorer, agent.nominal, stream)
     return stored
 

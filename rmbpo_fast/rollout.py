@@ -15,8 +15,9 @@ from rmbpo_fast.sac import SAC
 from rmbpo_fast.termination import Rule
 from rmbpo_fast.world_model import WorldModel
 
-# (normalised inputs [E', B', S + A], members [E']) -> mean, log-variance [E', B', D]
-Dynamics = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# (normalised inputs [E', B', S + A], members [E'], standard normal noise [E', B', D]) -> mean,
+# log-variance and noise [E', B', D]: the step is mean + std * noise
+Dynamics = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def horizon_at(epoch: int, config: RolloutConfig) -> int:
@@ -63,7 +64,7 @@ def imagine(
 
     Args:
         starts: [B, S] real states, B a multiple of the number of elites.
-        dynamics: p_theta's `predict`, or g_psi's.
+        dynamics: p_theta's, or g_psi's.
         imagined: takes the transitions, in place.
         generator: draws all noise; on the device of `starts`.
     Returns:
@@ -111,10 +112,10 @@ def imagine_step(
     action, _ = sac.sample(obs, action_noise)
     elites = world_model.elites
     inputs = world_model.inputs(obs, action).unflatten(0, (len(elites), -1))
-    mean, logvar = dynamics(inputs, elites)
-    mean, logvar = mean.flatten(0, 1), logvar.flatten(0, 1)
+    law = dynamics(inputs, elites, model_noise.unflatten(0, (len(elites), -1)))
+    mean, logvar, noise = (part.flatten(0, 1) for part in law)
     rows, finite = sample_transition(
-        obs, action, mean, logvar, model_noise, world_model.obs_low, world_model.obs_high
+        obs, action, mean, logvar, noise, world_model.obs_low, world_model.obs_high
     )
     ended = rule(rows[:, -1 - obs.shape[1] : -1])
     rows[:, -1] = ended

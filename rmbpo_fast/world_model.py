@@ -3,12 +3,14 @@
 Source: MBPO (arXiv 1906.08253); the ensemble and its loss are PETS's (arXiv 1805.12114).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.config import ModelConfig
+from rmbpo_fast.correlation import noise_factor
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob, nominal_step_
 from rmbpo_fast.kernels.backend import active
@@ -38,6 +40,7 @@ class WorldModel(nn.Module):
     input_mean: Tensor
     input_std: Tensor
     elites: Tensor
+    noise_factor: Tensor
 
     def __init__(
         self,
@@ -60,6 +63,8 @@ class WorldModel(nn.Module):
         self.register_buffer("input_mean", torch.zeros(inputs, device=device))
         self.register_buffer("input_std", torch.ones(inputs, device=device))
         self.register_buffer("elites", torch.arange(config.num_elites, device=device))
+        factor = torch.eye(self.outputs, device=device)
+        self.register_buffer("noise_factor", factor, persistent=config.correlated_noise)
         self.obs_low, self.obs_high = obs_low.to(device), obs_high.to(device)
         # inputs and targets of all data of a fit, in a place that a captured step can rely on
         self.table: tuple[Tensor, ...] = (torch.empty(0, inputs), torch.empty(0, self.outputs))
@@ -83,6 +88,43 @@ class WorldModel(nn.Module):
         """
         mean, raw = self.net(inputs, members).chunk(2, dim=-1)
         return mean, bound_logvar(raw, self.min_logvar, self.max_logvar)
+
+    def dynamics(
+        self, inputs: Tensor, members: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a step of the imagined world is drawn from: mean + std * noise.
+
+        Args:
+            inputs: [E, B, S + A], normalised. members: [E].
+            noise: [E, B, D] standard normal.
+        Returns:
+            Mean, log-variance and noise, [E, B, D] each.
+        """
+        return *self.predict(inputs, members), self.correlate(noise)
+
+    def frame(
+        self, inputs: Tensor, members: Tensor | None = None
+    ) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor]]:
+        """Coordinates in which p_theta's D numbers are independent, and how to leave them.
+
+        They are the predicted numbers themselves, or with --correlated-noise the noise that they
+        are made of, a standard normal. KL(g || p) is the same in either.
+
+        Args:
+            inputs, members: as `predict`'s.
+        Returns:
+            p's mean and log-variance there, [E, B, D] each; the map [E, B, D] -> [E, B, D] from
+            there to (state change, reward).
+        """
+        mean, logvar = self.predict(inputs, members)
+        if not self.config.correlated_noise:
+            return (mean, logvar), lambda sample: sample
+        std, standard = torch.exp(0.5 * logvar), torch.zeros_like(mean)
+        return (standard, standard), lambda noise: mean + std * self.correlate(noise)
+
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Independent noise [..., D] made to go together, if --correlated-noise."""
+        return noise @ self.noise_factor.T if self.config.correlated_noise else noise
 
     def next_state(self, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """(next_obs [..., S], reward [...]) of a sampled (state change, reward) [..., D]."""
@@ -156,6 +198,8 @@ class WorldModel(nn.Module):
                 now.copy_(best)
         self.elites.copy_(best_mse.argsort()[: config.num_elites])
         mse, nll = self._holdout_error(held_inputs, held_targets)
+        if config.correlated_noise:
+            self._fit_correlation(held_inputs, held_targets)
         return {
             "world_model/nll_nats": nll.mean(),
             "world_model/epochs": float(epochs),
@@ -186,3 +230,10 @@ class WorldModel(nn.Module):
         targets = targets.expand_as(mean)
         nll = -gaussian_log_prob(targets, mean, logvar).mean(-1)
         return (targets - mean).square().mean(dim=(1, 2)), nll
+
+    @torch.no_grad()
+    def _fit_correlation(self, inputs: Tensor, targets: Tensor) -> None:
+        """From the elites' errors at held-out rows, inputs [B, S + A] and targets [B, D]."""
+        mean, logvar = self.predict(inputs.expand(len(self.elites), -1, -1), self.elites)
+        errors = (targets - mean) * torch.exp(-0.5 * logvar)
+        self.noise_factor.copy_(noise_factor(errors.flatten(0, 1)))

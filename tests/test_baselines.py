@@ -109,7 +109,7 @@ def test_the_explorer_lives_in_p_theta_and_collects_the_data(small, monkeypatch)
     original = loop.imagine
 
     def watched(starts, horizon, world, world_model, sac, rule, imagined, stream):
-        dynamics.append((world == agent.world_model.predict, sac, imagined))
+        dynamics.append((world == agent.world_model.dynamics, sac, imagined))
         return original(starts, horizon, world, world_model, sac, rule, imagined, stream)
 
     monkeypatch.setattr(loop, "imagine", watched)

@@ -29,7 +29,7 @@ def _parts(generator):
 def _imagine(starts, horizon, generator, rule=toy.rule, dynamics=None, capacity=10_000):
     model, agent = _parts(torch.Generator().manual_seed(0))
     buffer = ReplayBuffer(1, 1, capacity)
-    dynamics = dynamics or model.predict
+    dynamics = dynamics or model.dynamics
     stored = imagine(starts, horizon, dynamics, model, agent, rule, buffer, generator)
     return buffer, stored
 
@@ -61,7 +61,7 @@ def test_next_states_are_sampled_from_the_model(generator):
         torch.zeros(2_000, 1),
         1,
         generator,
-        dynamics=lambda x, _: (torch.zeros(2, 1_000, 2), torch.full((2, 1_000, 2), -2.0)),
+        dynamics=lambda x, _, noise: (torch.zeros_like(noise), torch.full_like(noise, -2.0), noise),
     )
     std = torch.tensor(-1.0).exp().item()
     assert buffer.all().next_obs.std().item() == pytest.approx(std, rel=0.05)
@@ -70,10 +70,10 @@ def test_next_states_are_sampled_from_the_model(generator):
 def test_finished_rows_are_dropped(generator):
     """Each step moves by one; the line ends at 2, so a row from 0 lives for three steps."""
 
-    def march(inputs, _):
+    def march(inputs, _, noise):
         mean = torch.zeros(*inputs.shape[:-1], 2)
         mean[..., 0] = 1.0
-        return mean, torch.full_like(mean, -50.0)
+        return mean, torch.full_like(mean, -50.0), noise
 
     buffer, stored = _imagine(torch.zeros(100, 1), 6, generator, dynamics=march)
     data = buffer.all()
@@ -84,11 +84,11 @@ def test_finished_rows_are_dropped(generator):
 
 
 def test_a_prediction_that_is_not_finite_is_dropped(generator):
-    def broken(inputs, _):
+    def broken(inputs, _, noise):
         mean = torch.zeros(*inputs.shape[:-1], 2)
         mean[0, 0, 0] = torch.nan
         mean[1, 0, 1] = torch.inf
-        return mean, torch.full_like(mean, -5.0)
+        return mean, torch.full_like(mean, -5.0), noise
 
     buffer, stored = _imagine(torch.zeros(100, 1), 2, generator, rule=never, dynamics=broken)
     assert stored == 98 + 96
@@ -98,10 +98,10 @@ def test_a_prediction_that_is_not_finite_is_dropped(generator):
 def test_every_row_meets_every_elite_equally_often(generator):
     """The elites' share is balanced at each step, and which row goes where is drawn anew."""
 
-    def mark(inputs, elites):
+    def mark(inputs, elites, noise):
         mean = torch.zeros(*inputs.shape[:-1], 2)
         mean[..., 1] = elites[:, None].float()
-        return mean, torch.full_like(mean, -50.0)
+        return mean, torch.full_like(mean, -50.0), noise
 
     starts = torch.arange(100.0)[:, None] / 1_000
     buffer, _ = _imagine(starts, 40, generator, rule=never, dynamics=mark)
@@ -157,7 +157,7 @@ def test_no_round_trip_to_the_host(generator):
     model, agent = _parts(generator)
     buffer = ReplayBuffer(1, 1, 1_000)
     with NoHost():
-        imagine(torch.zeros(50, 1), 3, model.predict, model, agent, toy.rule, buffer, generator)
+        imagine(torch.zeros(50, 1), 3, model.dynamics, model, agent, toy.rule, buffer, generator)
     assert len(buffer) > 0
 
 
@@ -167,7 +167,7 @@ def test_no_round_trip_in_an_adversarys_world_with_a_learned_ending(generator):
     adversary = Adversary(1, 1, config, (16, 16), 3, generator, toy.CPU)
     ending = LearnedTermination(1, toy.CPU, generator)
     buffer = ReplayBuffer(1, 1, 1_000)
-    dynamics = partial(adversary.predict, model)
+    dynamics = partial(adversary.dynamics, model)
     with NoHost():
         imagine(torch.zeros(50, 1), 3, dynamics, model, agent, ending, buffer, generator)
     assert len(buffer) > 0

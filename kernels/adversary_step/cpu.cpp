@@ -105,11 +105,9 @@ void advantages(const AdversaryStep& op, float* advantage) {
           const long first = k * run.count + begin;
           values(op, op.next_obs + first * states, op.noise + begin * op.action_size, rows,
                  run.value + begin);
-          const float* drawn = k == 0 ? op.sample : op.mean_g;
           for (long i = 0; i < rows; ++i) {
             const float alive = op.terminated[first + i] ? 0.0f : 1.0f;
-            const float target = drawn[(begin + i) * op.size + states] +
-                                 op.gamma * alive * run.value[begin + i];
+            const float target = op.reward[first + i] + op.gamma * alive * run.value[begin + i];
             float& to = run.advantage[begin + i];
             to = k == 0 ? target : to - target;
           }

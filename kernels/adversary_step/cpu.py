@@ -9,6 +9,7 @@ from torch import Tensor
 from ..addresses import addresses, native, network, optimizer
 from ..backend import active
 from ..ensemble_mlp.cpu import ensemble_mlp_fwd
+from ..gaussian_nll.op import bound_logvar
 from .op import Draw
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ def draw_native(
 
     (head_p,), _ = forward(nominal.layers, save=False)
     outputs, slopes = forward(adversary, save=True)
+    if nominal.noise_factor is not None:
+        return _correlated_draw(head_p, outputs, slopes, obs, eps, nominal, touch)
     if obs.stride(2) != 1 or obs.stride(0) != rows * obs.stride(1):
         obs = obs.contiguous()
     bounds = (nominal.min_logvar, nominal.max_logvar)
     eps = eps.contiguous()
     mean_p, logvar_p, mean_g, logvar_g, sample = (eps.new_empty(eps.shape) for _ in range(5))
     next_obs = eps.new_empty(2, *obs.shape)
-    draw = Draw(mean_p, logvar_p, mean_g, logvar_g, sample, next_obs, outputs, slopes)
+    drawn = (mean_p, logvar_p, mean_g, logvar_g, sample, next_obs)
     native.adversary_draw(
         members * rows,
         size,
@@ -68,10 +71,35 @@ def draw_native(
         addresses(
             [head_p, outputs[-1], *bounds, touch, eps, obs, nominal.obs_low, nominal.obs_high]
         ),
-        addresses(draw[:6]),
+        addresses(drawn),
         torch.get_num_threads(),
     )
-    return draw
+    reward = torch.stack([sample[..., -1], mean_g[..., -1]])
+    return Draw(*drawn, reward, outputs, slopes)
+
+
+@torch.no_grad()
+def _correlated_draw(
+    head_p: Tensor,
+    outputs: list[Tensor],
+    slopes: list[Tensor],
+    obs: Tensor,
+    eps: Tensor,
+    nominal: "Nominal",
+    touch: Tensor,
+) -> Draw:
+    """p and g of the noise. PyTorch's operations: they are small beside the networks."""
+    assert nominal.noise_factor is not None
+    mean_p, raw = head_p.chunk(2, dim=-1)
+    std_p = torch.exp(0.5 * bound_logvar(raw, nominal.min_logvar, nominal.max_logvar))
+    shift, change = outputs[-1].chunk(2, dim=-1)
+    mean_g, logvar_g = touch * shift, touch * 2.0 * torch.tanh(0.5 * change)
+    sample = mean_g + torch.exp(0.5 * logvar_g) * eps
+    led = mean_p + std_p * (torch.stack([sample, mean_g]) @ nominal.noise_factor.T)
+    next_obs = torch.clamp(obs + led[..., :-1], nominal.obs_low, nominal.obs_high)
+    standard = torch.zeros_like(sample)
+    reward = led[..., -1].contiguous()
+    return Draw(standard, standard, mean_g, logvar_g, sample, next_obs, reward, outputs, slopes)
 
 
 def step_native_(
@@ -97,7 +125,7 @@ def step_native_(
         network(adversary),
         addresses(draw.outputs),
         addresses(draw.slopes),
-        addresses([*draw[:6], touch]),
+        addresses([*draw[:7], touch]),
         terminated.data_ptr(),
         noise.data_ptr(),
         network(critic.actor),

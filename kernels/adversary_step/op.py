@@ -19,22 +19,26 @@ CPU = torch.device("cpu")
 
 
 class Nominal(NamedTuple):
-    """p_theta: networks from I to 2 D, bounds of its log-variance [D], of observable states [S]."""
+    """p_theta: networks from I to 2 D, bounds of its log-variance [D], of observable states [S].
+
+    noise_factor: [D, D], how its noise goes together; None where each number is drawn on its own.
+    """
 
     layers: Layers
     min_logvar: Tensor
     max_logvar: Tensor
     obs_low: Tensor
     obs_high: Tensor
+    noise_factor: Tensor | None = None
 
 
 class Draw(NamedTuple):
     """What `adversary_draw` found, for `adversary_step_`.
 
     Attributes:
-        mean_p, logvar_p, mean_g, logvar_g: [E, B, D].
-        sample: [E, B, D], x ~ g.
-        next_obs: [2, E, B, S], where the sample leads, and g's mean.
+        mean_p, logvar_p, mean_g, logvar_g: [E, B, D]; of the noise where it goes together.
+        sample: [E, B, D], drawn from g.
+        next_obs: [2, E, B, S], where the sample leads, and g's mean. reward: [2, E, B] of them.
         outputs, slopes: of g's layers, as the native `ensemble_mlp` saves them.
     """
 
@@ -44,6 +48,7 @@ class Draw(NamedTuple):
     logvar_g: Tensor
     sample: Tensor
     next_obs: Tensor
+    reward: Tensor
     outputs: list[Tensor]
     slopes: list[Tensor]
 
@@ -95,7 +100,8 @@ def adversary_draw(
     """p and g at some rows, a draw from g, and the states that it and g's mean lead to.
 
     Source: RMBPO (arXiv 2406.09976); g is p shifted by m stds, with a log-variance changed by l:
-    mean_g = mean_p + m std_p, logvar_g = logvar_p + 2 tanh(l / 2) (ours).
+    mean_g = mean_p + m std_p, logvar_g = logvar_p + 2 tanh(l / 2) (ours). With a noise_factor L it
+    is the noise that g shifts: y ~ N(m, 2 tanh(l / 2)), x = mean_p + std_p L y (ours).
 
     Args:
         inputs: [E, B, I], normalised. obs: [E, B, S] at the same rows; D = S + 1.
@@ -116,6 +122,9 @@ def adversary_draw(
         require_shape(name, tensor, (shapes[name],))
     require_shape("touch", touch, (size,))
     tensors |= {"inputs": inputs, "obs": obs, "eps": eps, "touch": touch}
+    if nominal.noise_factor is not None:
+        require_shape("noise_factor", nominal.noise_factor, (size, size))
+        tensors["noise_factor"] = nominal.noise_factor
     for name, tensor in tensors.items():
         require_like(name, tensor, torch.float32, CPU)
     for name, layers in (("nominal", nominal.layers), ("adversary", adversary)):

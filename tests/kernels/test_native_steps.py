@@ -12,6 +12,7 @@ import torch
 from rmbpo_fast import kernels
 from rmbpo_fast.adversary import Adversary
 from rmbpo_fast.config import AdversaryConfig, ModelConfig, SACConfig
+from rmbpo_fast.correlation import noise_factor
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
@@ -52,12 +53,14 @@ def _assert_same_gradients(found, truth, precision):
         assert_near_truth(a, b, precision, f"gradient {i}")
 
 
-def _world_model(hidden=(23, 40)):
-    config = ModelConfig(num_members=E, num_elites=2, model_hidden=hidden)
+def _world_model(hidden=(23, 40), **settings):
+    config = ModelConfig(num_members=E, num_elites=2, model_hidden=hidden, **settings)
     config = config.__class__(**{**vars(config), "model_weight_decay": (1e-3,) * (len(hidden) + 1)})
     generator = torch.Generator().manual_seed(0)
     bounds = (torch.full((S,), -1.0), torch.full((S,), 1.5))
-    return _stirred(WorldModel(S, A, config, *bounds, generator, CPU))
+    model = _stirred(WorldModel(S, A, config, *bounds, generator, CPU))
+    model.noise_factor.copy_(noise_factor(draw(50, S + 1) @ draw(S + 1, S + 1, seed=7)))
+    return model
 
 
 def _sac(**settings):
@@ -151,12 +154,13 @@ def _game(sac, model):
 
 @PRECISIONS
 @pytest.mark.parametrize("rows", [1, 63, 256])
+@pytest.mark.parametrize("correlated", [False, True])
 @pytest.mark.parametrize(
     "settings", [{}, {"baseline": "none"}, {"adversary_dims": (0, S)}], ids=str
 )
-def test_adversary_step(rows, settings, precision):
+def test_adversary_step(rows, settings, correlated, precision):
     config = AdversaryConfig(eta=0.3, kl_target_nats=None, **settings)
-    model, sac = _world_model(), _sac()
+    model, sac = _world_model(correlated_noise=correlated), _sac()
     generator = torch.Generator().manual_seed(2)
     adversary = _stirred(Adversary(S, A, config, (40, 23), E, generator, CPU))
     exact = _double(adversary, lambda a: [a.optimizer])
@@ -190,7 +194,7 @@ def test_prediction_of_g(settings, precision):
 
 def test_the_adversarys_training_takes_the_native_step(monkeypatch):
     """And its own loss where the step is of another objective."""
-    sac, model = _sac(), _world_model()
+    sac, models = _sac(), [_world_model(correlated_noise=c) for c in (False, True)]
     real = ReplayBuffer(S, A, 100)
     real.add_(draw(100, real.width).float())
     rows = torch.randint(100, (1, E, 8))
@@ -199,17 +203,18 @@ def test_the_adversarys_training_takes_the_native_step(monkeypatch):
     monkeypatch.setattr(
         "rmbpo_fast.adversary.adversary_step_", lambda *a: taken.append(1) or step(*a)
     )
-    for settings, expected in (
-        ({}, 1),
-        ({"parametrization": "full"}, 0),
-        ({"estimator": "pathwise"}, 0),
+    for settings, correlated, expected in (
+        ({}, False, 1),
+        ({}, True, 1),
+        ({"parametrization": "full"}, False, 0),
+        ({"estimator": "pathwise"}, False, 0),
     ):
         taken.clear()
         generator = torch.Generator().manual_seed(0)
         adversary = Adversary(S, A, AdversaryConfig(**settings), (40, 23), E, generator, CPU)
         before = [p.detach().clone() for p in adversary.parameters()]
         with using("native"):
-            adversary.train_steps(rows, real, _game(sac, model), generator)
+            adversary.train_steps(rows, real, _game(sac, models[correlated]), generator)
         assert len(taken) == expected
         moved = zip(before, adversary.parameters(), strict=True)
         assert any(not torch.equal(p, q) for p, q in moved)

@@ -1,0 +1,37 @@
+"""How the numbers that p_theta predicts go together: its Gaussians, joined by a Gaussian copula.
+
+A Gaussian for each number can't say that one force moved them all. Here each keeps its own mean
+and std; what joins them is one correlation matrix for all states (ours).
+"""
+
+import torch
+from torch import Tensor
+
+# share of independent noise, which keeps the matrix invertible where a number follows from others
+_INDEPENDENT = 1e-3
+
+
+def normal_scores(errors: Tensor) -> Tensor:
+    """Each column's ranks as quantiles of a standard normal. [N, D] -> [N, D].
+
+    Ranks, because a few rows that no Gaussian explains (a cart at the end of its rail) would
+    decide a plain correlation.
+    """
+    ranks = errors.argsort(0).argsort(0).to(errors.dtype)
+    return torch.special.ndtri((ranks + 0.5) / len(errors))
+
+
+def noise_factor(errors: Tensor) -> Tensor:
+    """L with correlation L L^T: `noise @ L.T` of independent normals has the errors' correlation.
+
+    Args:
+        errors: [N, D], in units of the predicted std, N above 1.
+    Returns:
+        [D, D] lower triangular, rows of length 1.
+    """
+    scores = normal_scores(errors)
+    covariance = scores.T @ scores
+    scale = covariance.diagonal().rsqrt()
+    correlation = covariance * scale[:, None] * scale
+    independent = torch.eye(len(scale), device=errors.device, dtype=errors.dtype)
+    return torch.linalg.cholesky(torch.lerp(correlation, independent, _INDEPENDENT))

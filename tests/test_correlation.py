@@ -1,0 +1,154 @@
+"""Noise that moves several predicted numbers at once: --correlated-noise."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import toy
+from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.config import SACConfig
+from rmbpo_fast.correlation import noise_factor
+from rmbpo_fast.game import Game
+from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.sac import SAC
+from rmbpo_fast.types import Transition
+from rmbpo_fast.world_model import WorldModel
+
+# steps enough to learn the noise's level, which the optimum below depends on
+MODEL = replace(toy.MODEL, model_batch_size=32, model_lr=1e-2, model_patience_epochs=20)
+CORRELATED = replace(MODEL, correlated_noise=True)
+
+
+def _drawn(count, correlation, generator):
+    factor = torch.linalg.cholesky(torch.tensor(correlation))
+    return torch.randn(count, len(factor), generator=generator) @ factor.T
+
+
+def test_the_factor_has_the_correlation_of_the_errors(generator):
+    expected = [[1.0, -0.8, 0.3], [-0.8, 1.0, 0.0], [0.3, 0.0, 1.0]]
+    factor = noise_factor(_drawn(20_000, expected, generator) * torch.tensor([1.0, 50.0, 0.01]))
+    torch.testing.assert_close(factor @ factor.T, torch.tensor(expected), atol=0.02, rtol=0)
+    assert torch.equal(factor, factor.tril())
+    torch.testing.assert_close(factor.square().sum(1), torch.ones(3))
+
+
+def test_rows_that_no_gaussian_explains_dont_decide_it(generator):
+    errors = _drawn(2_000, [[1.0, 0.0], [0.0, 1.0]], generator)
+    errors[:5] = 1_000.0  # a plain correlation would be 1
+    factor = noise_factor(errors)
+    assert (factor @ factor.T)[0, 1].abs() < 0.1
+
+
+def test_one_cause_of_all_numbers_leaves_the_factor_invertible(generator):
+    """And a number that never errs has no correlation that would spoil the others'."""
+    cause = torch.randn(500, 1, generator=generator)
+    errors = torch.cat([cause, -2.0 * cause, torch.zeros(500, 1)], dim=1)
+    factor = noise_factor(errors)
+    assert torch.isfinite(factor).all()
+    assert factor.diagonal().min() > 0.01
+    noise = torch.randn(2_000, 3, generator=generator) @ factor.T
+    assert torch.corrcoef(noise[:, :2].T)[0, 1] < -0.99
+
+
+def _pushed(count, generator):
+    """One force moves both observations of a step, the second the other way and twice as far."""
+    obs = torch.rand(count, 2, generator=generator) - 0.5
+    action = torch.rand(count, 1, generator=generator) * 2 - 1
+    force = 0.1 * torch.randn(count, 1, generator=generator)
+    change = torch.cat([0.2 * action + force, -2.0 * force], dim=1)
+    reward = obs[:, 0] + 0.05 * torch.randn(count, generator=generator)
+    data = ReplayBuffer(2, 1, count)
+    data.add_(data.pack(Transition(obs, action, reward, obs + change, torch.zeros(count))))
+    return data
+
+
+def _model(config, generator):
+    free = torch.full((2,), torch.inf)
+    return WorldModel(2, 1, config, -free, free, generator, toy.CPU)
+
+
+@pytest.fixture(scope="module")
+def pushed():
+    generator = torch.Generator().manual_seed(0)
+    data, model = _pushed(2_000, generator), _model(CORRELATED, generator)
+    model.fit(data, generator)
+    return model, data
+
+
+def _steps(dynamics, model, count=4_000):
+    """Steps from one state: (change of two observations, reward), [count, 3]."""
+    inputs = model.inputs(torch.zeros(count, 2), torch.zeros(count, 1)).expand(2, -1, -1)
+    noise = torch.randn(2, count, 3, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mean, logvar, noise = dynamics(inputs, model.elites, noise)
+    return (mean + torch.exp(0.5 * logvar) * noise)[0]
+
+
+def test_a_force_moves_imagined_numbers_together_and_each_as_far_as_before(pushed):
+    model, _ = pushed
+    steps = _steps(model.dynamics, model)
+    correlation = torch.corrcoef(steps.T)
+    assert correlation[0, 1] < -0.97
+    assert correlation[:2, 2].abs().max() < 0.1
+    torch.testing.assert_close(steps.std(0), torch.tensor([0.1, 0.2, 0.05]), rtol=0.2, atol=0)
+
+
+def test_without_it_each_number_is_drawn_on_its_own(generator):
+    model = _model(MODEL, generator)
+    model.fit(_pushed(500, generator), generator)
+    assert torch.corrcoef(_steps(model.dynamics, model).T)[0, 1].abs() < 0.1
+    assert "noise_factor" not in model.state_dict()  # older checkpoints don't have it either
+
+
+def test_the_factor_is_part_of_a_checkpoint(pushed, generator):
+    model, _ = pushed
+    other = _model(CORRELATED, generator)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.noise_factor, model.noise_factor)
+    assert not torch.equal(other.noise_factor, torch.eye(3))
+
+
+class _Downhill(SAC):
+    """V(s) = s1 + 2 s2, whatever the action."""
+
+    def value(self, obs, noise):
+        return obs @ torch.tensor([1.0, 2.0])
+
+
+def _game(model, generator):
+    agent = _Downhill(2, 1, SACConfig(sac_hidden=(8,), gamma=1.0), generator, toy.CPU)
+    return Game(model, agent, lambda obs: torch.zeros(obs.shape[:-1], dtype=torch.bool))
+
+
+def _adversary(**settings):
+    config = replace(toy.ADVERSARY, **settings)
+    return Adversary(2, 1, config, (16, 16), 3, torch.Generator().manual_seed(1), toy.CPU)
+
+
+def test_g_is_p_before_its_first_step(pushed):
+    model, _ = pushed
+    adversary = _adversary()
+    theirs = _steps(lambda *args: adversary.dynamics(model, *args), model)
+    assert torch.equal(theirs, _steps(model.dynamics, model))
+
+
+@pytest.mark.parametrize("estimator", ["score", "pathwise"])
+def test_the_optimum_pushes_along_the_force(pushed, generator, estimator):
+    """For a linear V, g* = p exp(-eta V) moves the mean by -eta Sigma grad V, Sigma p's covariance,
+    at a KL of eta^2 Var(V) / 2. With one force that is one way, though V would have both fall."""
+    model, data = pushed
+    game, eta = _game(model, generator), 1.5
+    adversary = _adversary(eta=eta, estimator=estimator, adversary_max_steps=600, adversary_lr=3e-3)
+    report = adversary.fit(data, game, generator)
+    gradient = torch.tensor([1.0, 2.0, 1.0])  # of V over s1 and s2, and of the reward
+    p = _steps(model.dynamics, model)
+    g = _steps(lambda *args: adversary.dynamics(model, *args), model)
+    expected = -eta * torch.cov(p.T) @ gradient
+    assert expected[0] > 0 > expected[1]
+    torch.testing.assert_close((g - p).mean(0), expected, rtol=0.25, atol=0.01)
+    variance = (p @ gradient).var()
+    torch.testing.assert_close(
+        report["adversary/kl_nats"], eta**2 * variance / 2, rtol=0.3, atol=0.0
+    )
+    torch.testing.assert_close(report["adversary/value_drop"], eta * variance, rtol=0.3, atol=0.0)
