@@ -15,7 +15,7 @@ class Effect(NamedTuple):
 
     Attributes:
         shift: of the mean, in units of p's std. logvar_change: g's log-variance minus p's.
-        kl: KL(g || p) per dimension, nats.
+        kl: KL(g || p) per dimension, nats; where they are correlated, given those before it.
         sample_p, sample_g: draws of (state change, reward) under common noise.
         value: r' + gamma (1 - done) V(s') at p's draw. drop: how much lower it is at g's.
         value_std: [] its spread under p, from two independent draws.
@@ -67,9 +67,10 @@ def effect_of(
     value_p = game.target(obs, sample_p, noise)
     value_g = game.target(obs, sample_g, noise)
     other_p = game.target(obs, place(mean_p + std_p * eps.roll(1, dims=1)), noise)
+    model = game.world_model
     return Effect(
-        (mean_g - mean_p) / std_p,
-        logvar_g - logvar_p,
+        model.correlate((mean_g - mean_p) / std_p),
+        model.correlate_logvar(logvar_g - logvar_p),
         gaussian_kl(*(x[..., None] for x in (mean_g, logvar_g, mean_p, logvar_p))),
         sample_p,
         sample_g,

@@ -41,7 +41,11 @@ class Subject:
 def group_of(config: Config) -> str:
     """`MBPO`, `RMBPO, eta 4`, `RMBPO, KL target 0.005 nats`, and what isn't the usual."""
     name, spread = _algorithm_of(config), config.rollout.start_spread
-    if config.adversary.algo != "sac" and any(spread):
+    if config.adversary.algo == "sac":
+        return name
+    if config.model.correlated_noise:
+        name += ", correlated noise"
+    if any(spread):
         name += f", starts +- {' '.join(f'{half_width:g}' for half_width in spread)}"
     return name
 

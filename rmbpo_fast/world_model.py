@@ -126,6 +126,12 @@ class WorldModel(nn.Module):
         """Independent noise [..., D] made to go together, if --correlated-noise."""
         return noise @ self.noise_factor.T if self.config.correlated_noise else noise
 
+    def correlate_logvar(self, logvar: Tensor) -> Tensor:
+        """Log-variance [..., D] of each number of `correlate(noise)`, given the noise's."""
+        if not self.config.correlated_noise:
+            return logvar
+        return torch.log(torch.exp(logvar) @ self.noise_factor.square().T)
+
     def next_state(self, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
         """(next_obs [..., S], reward [...]) of a sampled (state change, reward) [..., D]."""
         next_obs = torch.clamp(obs + sample[..., :-1], self.obs_low, self.obs_high)

@@ -17,8 +17,8 @@ from rmbpo_fast.tasks import find_task
 PENDULUM = find_task("inverted_pendulum")
 
 
-@pytest.fixture
-def without_numbers(small, monkeypatch):
+@pytest.fixture(params=[False, True], ids=["numbers alone", "numbers correlated"])
+def without_numbers(small, monkeypatch, request):
     """A run's parts on the meta device: shapes and no numbers, so nobody can ask for one.
 
     FakeTensorMode on a CUDA device would be closer, but on a PyTorch without CUDA its autograd
@@ -31,6 +31,7 @@ def without_numbers(small, monkeypatch):
     name = "_get_fused_kernels_supported_devices"
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], name, lambda: devices)
     config = small.replace(explore="nominal", rollout_rows=400, start_spread=(0.5, 0, 0.5, 0))
+    config = config.replace(correlated_noise=request.param)
     with using("triton"):
         agent = build(config, PENDULUM, torch.device("meta"))
         agent.world_model.table = tuple(torch.empty(100, n, device="meta") for n in (5, 5))

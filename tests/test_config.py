@@ -109,6 +109,11 @@ def test_flag_names_are_unique_and_documented():
         ({"seed": 2**63}, "--seed must be below 2**63"),
         ({"adversary_dims": ()}, "--adversary-dims must be one or more dimensions"),
         ({"start_spread": (0.6, -0.1, 0.0, 0.0)}, "--start-spread must be at least 0 for each"),
+        (
+            {"correlated_noise": True, "parametrization": "full"},
+            "--parametrization must be residual with --correlated-noise, not 'full'",
+        ),
+        ({"correlated_noise": True, "adversary_dims": (0,)}, "--adversary-dims names numbers that"),
     ],
 )
 def test_bad_values_name_flag_expected_and_found(values, message):

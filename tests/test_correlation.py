@@ -159,6 +159,31 @@ def test_the_optimum_pushes_along_the_force(pushed, generator, estimator):
     torch.testing.assert_close(report["adversary/value_drop"], eta * variance, rtol=0.3, atol=0.0)
 
 
+def test_the_effect_is_told_of_the_predicted_numbers_and_not_of_their_noise(pushed, generator):
+    """Shift and variance of each number as draws have them; KL in parts of its closed form."""
+    model, _ = pushed
+    adversary = _adversary()
+    with torch.no_grad():  # the same m and l everywhere
+        adversary.net.biases[-1].copy_(
+            torch.tensor([0.5, -0.2, 0.3, 0.4, -0.6, 0.2]).expand(3, 1, -1)
+        )
+    obs, action = torch.zeros(2, 1, 2), torch.zeros(2, 1, 1)
+    noise = torch.zeros(2, 1, 3)
+    game = _game(model, generator)
+    found = adversary.effect(game, obs, action, noise, action, model.elites)
+    p = _steps(model.dynamics, model, 100_000)
+    g = _steps(lambda *args: adversary.dynamics(model, *args), model, 100_000)
+    shift = (g.mean(0) - p.mean(0)) / p.std(0)
+    torch.testing.assert_close(found.shift[0, 0], shift, atol=0.02, rtol=0)
+    change = 2.0 * (g.std(0) / p.std(0)).log()
+    torch.testing.assert_close(found.logvar_change[0, 0], change, atol=0.02, rtol=0)
+    covariance, mean = torch.cov(p.T), g.mean(0) - p.mean(0)
+    inverse = torch.linalg.inv(covariance)
+    ratio = inverse @ torch.cov(g.T)
+    kl = 0.5 * (ratio.trace() - 3 - torch.logdet(ratio) + mean @ inverse @ mean)
+    torch.testing.assert_close(found.kl[0, 0].sum(), kl, rtol=0.05, atol=0)
+
+
 def _upright_pendulum():
     """A [4, 4] and B [4] of s' = A s + B u around the upright pole, a step of two frames."""
     model = Physics(find_task("inverted_pendulum")).model

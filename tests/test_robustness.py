@@ -224,6 +224,7 @@ def test_runs_policies_and_patterns(runs):
         ({"adversary_from_epoch": 40}, "RMBPO, KL target 0.005 nats from epoch 40"),
         ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO, eta 4, full"),
         ({"algo": "mbpo", "start_spread": (0.5, 0.0)}, "MBPO, starts +- 0.5 0"),
+        ({"algo": "mbpo", "correlated_noise": True}, "MBPO, correlated noise"),
         ({"adversary_dims": (0, 11)}, "RMBPO, KL target 0.005 nats, dims 0 11"),
         (
             {"estimator": "pathwise", "baseline": "none", "adversary_warm_start": False},
