@@ -38,6 +38,9 @@ class Adversary(nn.Module):
     spread: mean_g = mean_p + m * std_p, logvar_g = logvar_p + l, l softly bounded to +-2. Its last
     layer starts at zero, so g = p exactly before the first step, and g follows p's refits.
 
+    With --correlated-noise p = N(0, 1) is the law of the noise that the D numbers are made of, and
+    g shifts that (ours); see `WorldModel.frame`.
+
     full: the network gives mean and log-variance itself and starts as a copy of p_theta.
 
     Args:
@@ -96,7 +99,10 @@ class Adversary(nn.Module):
     def predict(
         self, world_model: WorldModel, inputs: Tensor, members: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of g_psi, [E, B, D] each; arguments as `WorldModel.predict`'s."""
+        """Mean and log-variance of g_psi, [E, B, D] each; arguments as `WorldModel.predict`'s.
+
+        Number by number: with --correlated-noise a step is drawn as `dynamics` says.
+        """
         residual = self.config.parametrization == "residual"
         if residual and active().name == "native" and not torch.is_grad_enabled():
             heads = (world_model.net(inputs, members), self.net(inputs, members))
@@ -141,7 +147,7 @@ class Adversary(nn.Module):
 
         Args:
             obs, action: [E, B, S] and [E, B, A], real rows.
-            eps: [E, B, D] standard normal, draws x ~ g.
+            eps: [E, B, D] standard normal, draws x ~ g, or g's noise with --correlated-noise.
             noise: [E, B, A] standard normal, draws a' ~ pi; the baseline shares it, which
                 leaves it independent of x and takes the policy's noise out of A.
         """

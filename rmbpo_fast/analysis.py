@@ -135,7 +135,8 @@ def adversary_effect(agent: Agent, played: Played, seed: int, ablate: bool) -> d
         ablate: also V's drop with g in one dimension only, and with g in all but one.
     Returns:
         Per dimension [D]: shift_mean, shift_p10, shift_p90 (mean shift m in units of p's std,
-        over states and elites), logvar_change, kl_nats; with `ablate` drop_only and drop_without.
+        over states and elites), logvar_change, kl_per_dimension (given the dimensions before it
+        where they are correlated); with `ablate` drop_only and drop_without.
         Scalars: kl_nats in all, value_drop with its standard error over states, value_std under
         p and value_mean.
     Raises:

@@ -55,7 +55,7 @@ class Arguments:
     """Seed of resets, action noise and draws."""
     ablate: bool = False
     """Also V's drop with the adversary in one dimension only, and in all but one. Nothing is
-    retrained; training with a mask is train's --adversary-dims."""
+    retrained; training with a mask is train's --adversary-dims. Not with --correlated-noise."""
 
 
 def _write_csv(path: Path, names: list[Dimension], found: dict[str, Any]) -> None:
@@ -112,6 +112,8 @@ def run(arguments: Arguments) -> None:
     if arguments.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1, not {arguments.episodes}")
     agent, config, step = load_run(arguments.run_dir)
+    if arguments.ablate and config.model.correlated_noise:
+        raise ConfigError("--ablate takes numbers apart that --correlated-noise draws together")
     task = find_task(config.task.env)
     played = play_episodes(
         agent.sac.act_deterministic,

@@ -25,13 +25,16 @@ def noise_factor(errors: Tensor) -> Tensor:
     """L with correlation L L^T: `noise @ L.T` of independent normals has the errors' correlation.
 
     Args:
-        errors: [N, D], in units of the predicted std, N above 1.
+        errors: [N, D], in units of the predicted std. A number that always errs by the same goes
+            with no other.
     Returns:
         [D, D] lower triangular, rows of length 1.
     """
-    scores = normal_scores(errors)
-    covariance = scores.T @ scores
-    scale = covariance.diagonal().rsqrt()
-    correlation = covariance * scale[:, None] * scale
-    independent = torch.eye(len(scale), device=errors.device, dtype=errors.dtype)
+    independent = torch.eye(errors.shape[1], device=errors.device, dtype=errors.dtype)
+    # ranks of equal errors would be those of their rows
+    varies = errors.amax(0) > errors.amin(0)
+    scores = torch.where(varies, normal_scores(errors), 0.0)
+    scale = torch.where(varies, scores.square().sum(0).rsqrt(), 0.0)
+    correlation = scores.T @ scores * scale[:, None] * scale
+    correlation = torch.where(independent > 0, independent, correlation)
     return torch.linalg.cholesky(torch.lerp(correlation, independent, _INDEPENDENT))

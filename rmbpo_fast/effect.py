@@ -56,9 +56,9 @@ def effect_of(
 
     Args:
         obs: [E, B, S].
-        p, g: mean and log-variance, [E, B, D] each, in the frame of p's noise.
+        p, g: mean and log-variance, [E, B, D] each, in `WorldModel.frame`'s coordinates.
         eps: [E, B, D] and noise: [E, B, A], standard normal, as `Adversary.loss`'s.
-        place: from that frame to (state change, reward), see `WorldModel.frame`.
+        place: from there to (state change, reward).
     """
     (mean_p, logvar_p), (mean_g, logvar_g) = p, g
     std_p = torch.exp(0.5 * logvar_p)

@@ -94,10 +94,13 @@ def validate(config: Config) -> None:
         fail("start_spread", "at least 0 for each observation")
     if config.adversary.adversary_dims == ():
         fail("adversary_dims", "one or more dimensions")
-    if config.model.correlated_noise and config.adversary.parametrization != "residual":
-        fail("parametrization", "residual with --correlated-noise")
-    if config.model.correlated_noise and config.adversary.adversary_dims is not None:
-        raise ConfigError("--adversary-dims names numbers that --correlated-noise draws together")
+    if config.model.correlated_noise and config.adversary.adversarial:
+        if config.adversary.parametrization != "residual":
+            fail("parametrization", "residual with --correlated-noise")
+        if config.adversary.adversary_dims is not None:
+            raise ConfigError(
+                "--adversary-dims takes numbers apart that --correlated-noise draws together"
+            )
     if (config.adversary.algo == "dr") != bool(config.task.randomize):
         raise ConfigError("--algo dr and --randomize NAME=FIRST:LAST ... go together")
     if config.adversary.explore == "nominal" and not config.adversary.adversarial:

@@ -191,6 +191,16 @@ def test_the_command_on_a_trained_run(small_flags, tmp_path, capsys):
     assert len(rows[0]) == 2 + 7 + 3
 
 
+def test_numbers_drawn_together_are_not_taken_apart(small_flags, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert train.main([*small_flags, *flags(run_dir=run, correlated_noise=True)]) == 0
+    assert analyze.main([str(run), "--episodes", "2", "--ablate"]) == 2
+    assert "--ablate takes numbers apart" in capsys.readouterr().err
+    assert analyze.main([str(run), "--episodes", "2"]) == 0
+    found = json.loads((run / "analysis/analysis.json").read_text())
+    assert sum(found["kl_per_dimension"]) == pytest.approx(found["kl_nats"], rel=1e-3)
+
+
 def test_the_command_on_mbpo_and_on_what_is_no_run(small_flags, tmp_path, capsys):
     run = tmp_path / "run"
     assert train.main([*small_flags, *flags(run_dir=run, algo="mbpo")]) == 0

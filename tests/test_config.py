@@ -113,7 +113,7 @@ def test_flag_names_are_unique_and_documented():
             {"correlated_noise": True, "parametrization": "full"},
             "--parametrization must be residual with --correlated-noise, not 'full'",
         ),
-        ({"correlated_noise": True, "adversary_dims": (0,)}, "--adversary-dims names numbers that"),
+        ({"correlated_noise": True, "adversary_dims": (0,)}, "--adversary-dims takes numbers"),
     ],
 )
 def test_bad_values_name_flag_expected_and_found(values, message):

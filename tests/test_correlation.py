@@ -48,12 +48,14 @@ def test_rows_that_no_gaussian_explains_dont_decide_it(generator):
 def test_one_cause_of_all_numbers_leaves_the_factor_invertible(generator):
     """And a number that never errs has no correlation that would spoil the others'."""
     cause = torch.randn(500, 1, generator=generator)
-    errors = torch.cat([cause, -2.0 * cause, torch.zeros(500, 1)], dim=1)
+    errors = torch.cat([cause, -2.0 * cause, torch.zeros(500, 2)], dim=1)
     factor = noise_factor(errors)
     assert torch.isfinite(factor).all()
     assert factor.diagonal().min() > 0.01
-    noise = torch.randn(2_000, 3, generator=generator) @ factor.T
+    noise = torch.randn(2_000, 4, generator=generator) @ factor.T
     assert torch.corrcoef(noise[:, :2].T)[0, 1] < -0.99
+    assert torch.equal(factor[2:], torch.eye(4)[2:])
+    assert torch.equal(noise_factor(errors[:1]), torch.eye(4))
 
 
 def _pushed(count, generator):
@@ -136,6 +138,15 @@ def test_g_is_p_before_its_first_step(pushed):
     adversary = _adversary()
     theirs = _steps(lambda *args: adversary.dynamics(model, *args), model)
     assert torch.equal(theirs, _steps(model.dynamics, model))
+
+
+def test_its_loss_is_one_graph_to_torch_compile(pushed, generator):
+    """As on a GPU, where a graph break is an error; here without a compiler behind the tracing."""
+    model, _ = pushed
+    adversary, game = _adversary(), _game(model, generator)
+    arguments = [torch.randn(3, 4, n, generator=generator) for n in (2, 1, 3, 1)]
+    traced = torch.compile(adversary.loss, fullgraph=True, backend="eager")
+    torch.testing.assert_close(traced(game, *arguments), adversary.loss(game, *arguments))
 
 
 @pytest.mark.parametrize("estimator", ["score", "pathwise"])

@@ -44,6 +44,7 @@ def _episode_end(run_dir, after):
         {"drop_target": 0.05},
         {"termination": "learned"},
         {"compile": True},
+        {"correlated_noise": True},
         {"algo": "sac"},
         {"algo": "dr", "randomize": ("pole_mass=2:20", "gravity=8:12")},
         {"explore": "nominal"},

@@ -96,7 +96,7 @@ def _correlated_draw(
     mean_g, logvar_g = touch * shift, touch * 2.0 * torch.tanh(0.5 * change)
     sample = mean_g + torch.exp(0.5 * logvar_g) * eps
     led = mean_p + std_p * (torch.stack([sample, mean_g]) @ nominal.noise_factor.T)
-    next_obs = torch.clamp(obs + led[..., :-1], nominal.obs_low, nominal.obs_high)
+    next_obs = torch.clamp(obs + led[..., :-1], nominal.obs_low, nominal.obs_high).contiguous()
     standard = torch.zeros_like(sample)
     reward = led[..., -1].contiguous()
     return Draw(standard, standard, mean_g, logvar_g, sample, next_obs, reward, outputs, slopes)

@@ -167,6 +167,8 @@ def adversary_step_(
     members, rows, size = draw.sample.shape
     require_shape("inputs", inputs, (members, rows, inputs.shape[-1]))
     require_shape("terminated", terminated, (2, members, rows))
+    require_shape("next_obs", draw.next_obs, (2, members, rows, size - 1))
+    require_shape("reward", draw.reward, (2, members, rows))
     require_like("terminated", terminated, torch.bool, CPU)
     require_shape("noise", noise, (members, rows, noise.shape[-1]))
     require_shape("touch", touch, (size,))

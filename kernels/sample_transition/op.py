@@ -26,7 +26,7 @@ def sample_transition(
     Args:
         obs: [B, S]. action: [B, A].
         mean, logvar: [B, D], D = S + 1, of the state change and the reward.
-        noise: [B, D], standard normal, drawn by the caller.
+        noise: [B, D], drawn by the caller: the step is mean + std * noise.
         obs_low, obs_high: [S].
     Returns:
         rows [B, 2 S + A + 2], terminated still 0; whether the draw was finite, [B] bool.
