@@ -4,6 +4,7 @@ python results/summary.py results/inverted_pendulum
 """
 
 import json
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +128,8 @@ def steadiness(results: dict[str, Any]) -> Figure:
             panel.plot(x, returns[:, of_run], color=COLOURS[i % len(COLOURS)], lw=0.6, alpha=0.7)
         places = [place for of_run in runs.values() for place in of_run]
         panel.plot(x, returns[:, places].mean(1), color="black", lw=2)
-        panel.set_title(f"{group}\n{len(runs)} runs (colours), {len(places)} policies", fontsize=9)
+        name = textwrap.fill(group, 36)
+        panel.set_title(f"{name}\n{len(runs)} runs (colours), {len(places)} policies", fontsize=9)
         panel.set_xlabel(results["axes"][0]["label"])
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("return; black: mean")
