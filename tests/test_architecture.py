@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [
-    {"errors", "types", "seeding"},
+    {"errors", "types", "seeding", "correlation"},
     {
         "graph",
         "config",
