@@ -99,7 +99,8 @@ void adversary_draw(long count, long size, long obs_stride, const Addresses& inp
   rmbpo::level().adversary_draw(op);
 }
 
-// drawn: as `adversary_draw`'s results, then rewards and touch; numbers: log_std_min, log_std_max, gamma
+// drawn: as `adversary_draw`'s results, then rewards and touch; numbers: log_std_min, log_std_max,
+// gamma
 void adversary_step(long ensemble, long rows, Address x, const Network& network,
                     const Addresses& outputs, const Addresses& slopes, const Addresses& drawn,
                     Address terminated, Address noise, const Network& actor, const Network& critic,

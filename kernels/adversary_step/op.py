@@ -101,7 +101,8 @@ def adversary_draw(
 
     Source: RMBPO (arXiv 2406.09976); g is p shifted by m stds, with a log-variance changed by l:
     mean_g = mean_p + m std_p, logvar_g = logvar_p + 2 tanh(l / 2) (ours). With a noise_factor L it
-    is the noise that g shifts: y ~ N(m, 2 tanh(l / 2)), x = mean_p + std_p L y (ours).
+    is the noise that g shifts: y of mean m and log-variance 2 tanh(l / 2), x = mean_p + std_p L y
+    (ours).
 
     Args:
         inputs: [E, B, I], normalised. obs: [E, B, S] at the same rows; D = S + 1.
