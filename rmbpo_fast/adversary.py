@@ -6,6 +6,8 @@ Source: RMBPO (arXiv 2406.09976). Loss per member over real (s, a), everything b
     A(x) = r' + gamma * (1 - done(s')) * V(s') - b(s, a)
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +31,8 @@ from rmbpo_fast.replay import ReplayBuffer, take_rows
 from rmbpo_fast.world_model import WorldModel
 
 MAX_STEPS = {"residual": 300, "full": 1_000}
+# a fit ends before KL is beyond this many times --kl-target-nats (ours)
+BALL = 2.0
 
 
 class Adversary(nn.Module):
@@ -229,6 +233,9 @@ class Adversary(nn.Module):
         every look; the best weights seen are kept. `adversary/shift_cosine` is the cosine between
         the mean shift over states of this fit and of the last: -1 is an adversary that flips.
 
+        With a KL target the fit also ends at the edge of a ball of `BALL` times it: past some
+        steepness of V the best response to the same eta is to make everything fall at once.
+
         Reported over all real states, most of which the policy leaves behind as it learns, and for
         its newest ones: KL, and the share of V that g takes there in the long run.
 
@@ -244,9 +251,11 @@ class Adversary(nn.Module):
         members = self.net.weights[0].shape[0]
         held_out = self._draw(order[:held].expand(members, -1), real, game, generator)
         train = order[held:]
-        best = self._objective(game, *held_out)
+        best, kl_nats = self._objective(game, *held_out)
+        # not below where it starts: p's refit may have moved away from g
+        ball = kl_nats.clamp(min=BALL * (config.kl_target_nats or math.inf))
         best_weights = [p.detach().clone() for p in self.net.parameters()]
-        stale, steps = 0, 0
+        stale, steps, outside = 0, 0, torch.zeros_like(best)
         limit = config.adversary_max_steps or MAX_STEPS[config.parametrization]
         while stale < config.adversary_patience_checks and steps < limit:
             group = min(config.adversary_check_every, limit - steps)
@@ -258,9 +267,12 @@ class Adversary(nn.Module):
             )
             self.train_steps(train[picks], real, game, generator)
             steps += group
-            objective = self._objective(game, *held_out)
+            objective, kl_nats = self._objective(game, *held_out)
             if not torch.isfinite(objective):
                 raise DivergedError("the adversary's objective is not finite")
+            if kl_nats > ball:
+                outside = kl_nats
+                break
             if objective < best:
                 best, stale = objective, 0
                 best_weights = [p.detach().clone() for p in self.net.parameters()]
@@ -282,17 +294,17 @@ class Adversary(nn.Module):
             **self._report_newest(real, game, generator),
         }
         if config.kl_target_nats is not None:
-            self._adapt_eta(report["adversary/kl_nats"], config.kl_target_nats)
+            self._adapt_eta(torch.maximum(effect.kl_nats, outside), config.kl_target_nats)
         if config.drop_target is not None:
             self._adapt_eta(report["adversary/newest_drop_share"], config.drop_target)
         return {**report, "adversary/shift_cosine": cosine, "adversary/steps": float(steps)}
 
     def _objective(
         self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
-    ) -> Tensor:
-        """KL - eta * drop, the loss's true value up to a constant. []."""
+    ) -> tuple[Tensor, Tensor]:
+        """KL - eta * drop, the loss's true value up to a constant, and KL. [] each."""
         effect = self.effect(game, obs, action, eps, noise)
-        return effect.kl_nats - self.eta * effect.drop.mean()
+        return effect.kl_nats - self.eta * effect.drop.mean(), effect.kl_nats
 
     @torch.no_grad()
     def effect(

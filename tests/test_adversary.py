@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import toy
-from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.adversary import BALL, Adversary
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import gaussian_kl
 from rmbpo_fast.replay import ReplayBuffer
@@ -142,6 +142,22 @@ def test_kl_target_is_met_after_some_fits(game, generator):
     adversary = _adversary(kl_target_nats=0.02, adversary_lr=3e-3)
     kl = [adversary.fit(data, game, generator)["adversary/kl_nats"].item() for _ in range(20)]
     assert 0.01 < sum(kl[-5:]) / 5 < 0.04
+
+
+def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
+    """Though the best response to its eta is far outside; and eta falls, which it would not do for
+    the KL inside."""
+    game, data = game
+    kl, eta = [], []
+    for target in (None, 0.005):
+        adversary = _adversary(kl_target_nats=target, eta=50.0)
+        for _ in range(3):
+            kl.append(adversary.fit(data, game, generator)["adversary/kl_nats"].item())
+            eta.append(adversary.eta.item())
+    assert kl[2] > 1.0
+    assert 0.0 < max(kl[3:]) <= BALL * 0.005
+    assert eta[3:] == sorted(eta[3:], reverse=True)
+    assert eta[3] < 50.0
 
 
 def test_drop_target_is_met_after_some_fits(game, generator):

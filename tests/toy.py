@@ -12,7 +12,9 @@ CPU = torch.device("cpu")
 MODEL = ModelConfig(
     num_members=3, num_elites=2, model_hidden=(16, 16), model_weight_decay=(0.0, 0.0, 0.0)
 )
-ADVERSARY = AdversaryConfig(eta=0.3, adversary_max_steps=60, adversary_check_every=20)
+ADVERSARY = AdversaryConfig(
+    eta=0.3, kl_target_nats=None, adversary_max_steps=60, adversary_check_every=20
+)
 
 
 def transitions(obs: torch.Tensor, action: torch.Tensor, noise: torch.Tensor) -> Transition:
