@@ -31,7 +31,7 @@ from rmbpo_fast.replay import ReplayBuffer, take_rows
 from rmbpo_fast.world_model import WorldModel
 
 MAX_STEPS = {"residual": 300, "full": 1_000}
-# a fit ends before KL is beyond this many times --kl-target-nats (ours)
+# a fit ends where KL passes this many times --kl-target-nats (ours)
 BALL = 2.0
 
 
@@ -96,7 +96,11 @@ class Adversary(nn.Module):
             self._zero_last_layer()
         else:
             self.net.load_state_dict(world_model.net.state_dict())
-        for state in self.optimizer.state.values():  # anew, in the place that a graph knows
+        self._reset_optimizer()
+
+    def _reset_optimizer(self) -> None:
+        """As if it had never stepped, in the place that a graph knows."""
+        for state in self.optimizer.state.values():
             for tensor in state.values():
                 tensor.zero_()
 
@@ -252,7 +256,7 @@ class Adversary(nn.Module):
         held_out = self._draw(order[:held].expand(members, -1), real, game, generator)
         train = order[held:]
         best, kl_nats = self._objective(game, *held_out)
-        # not below where it starts: p's refit may have moved away from g
+        # not below where it starts: on new rows, or after p's refit (full), g may be outside
         ball = kl_nats.clamp(min=BALL * (config.kl_target_nats or math.inf))
         best_weights = [p.detach().clone() for p in self.net.parameters()]
         stale, steps, outside = 0, 0, torch.zeros_like(best)
@@ -272,6 +276,7 @@ class Adversary(nn.Module):
                 raise DivergedError("the adversary's objective is not finite")
             if kl_nats > ball:
                 outside = kl_nats
+                self._reset_optimizer()  # its momentum points outside
                 break
             if objective < best:
                 best, stale = objective, 0

@@ -84,7 +84,8 @@ class AdversaryConfig:
     """Weight of the value term: larger is more pessimistic, 0 is MBPO. Given alone, it stays
     fixed; with --kl-target-nats or --drop-target it is where eta starts."""
     kl_target_nats: float | None = 0.005
-    """Adapt eta by dual ascent until KL(g || p) per step has this value (ours); None: fixed eta."""
+    """Adapt eta by dual ascent until KL(g || p) per step has this value (ours); None: fixed eta.
+    A fit ends at twice it."""
     drop_target: float | None = None
     """Adapt eta until g takes this share of V from the newest real states in the long run, i.e.
     drop of V per step / (1 - gamma) / V (ours). The released policies': 0.06 on Hopper."""

@@ -154,10 +154,12 @@ def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
         for _ in range(3):
             kl.append(adversary.fit(data, game, generator)["adversary/kl_nats"].item())
             eta.append(adversary.eta.item())
+        moments = [t for state in adversary.optimizer.state.values() for t in state.values()]
     assert kl[2] > 1.0
     assert 0.0 < max(kl[3:]) <= BALL * 0.005
     assert eta[3:] == sorted(eta[3:], reverse=True)
     assert eta[3] < 50.0
+    assert not any(t.any() for t in moments)  # they would point outside again
 
 
 def test_drop_target_is_met_after_some_fits(game, generator):
