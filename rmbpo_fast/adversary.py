@@ -96,13 +96,7 @@ class Adversary(nn.Module):
             self._zero_last_layer()
         else:
             self.net.load_state_dict(world_model.net.state_dict())
-        self._reset_optimizer()
-
-    def _reset_optimizer(self) -> None:
-        """As if it had never stepped, in the place that a graph knows."""
-        for state in self.optimizer.state.values():
-            for tensor in state.values():
-                tensor.zero_()
+        self.optimizer.restart()
 
     def predict(
         self, world_model: WorldModel, inputs: Tensor, members: Tensor | None = None
@@ -259,9 +253,9 @@ class Adversary(nn.Module):
         # not below where it starts: on new rows, or after p's refit (full), g may be outside
         ball = kl_nats.clamp(min=BALL * (config.kl_target_nats or math.inf))
         best_weights = [p.detach().clone() for p in self.net.parameters()]
-        stale, steps, outside = 0, 0, torch.zeros_like(best)
+        stale, steps = 0, 0
         limit = config.adversary_max_steps or MAX_STEPS[config.parametrization]
-        while stale < config.adversary_patience_checks and steps < limit:
+        while stale < config.adversary_patience_checks and steps < limit and kl_nats <= ball:
             group = min(config.adversary_check_every, limit - steps)
             picks = torch.randint(
                 len(train),
@@ -274,11 +268,7 @@ class Adversary(nn.Module):
             objective, kl_nats = self._objective(game, *held_out)
             if not torch.isfinite(objective):
                 raise DivergedError("the adversary's objective is not finite")
-            if kl_nats > ball:
-                outside = kl_nats
-                self._reset_optimizer()  # its momentum points outside
-                break
-            if objective < best:
+            if objective < best and kl_nats <= ball:
                 best, stale = objective, 0
                 best_weights = [p.detach().clone() for p in self.net.parameters()]
             else:
@@ -286,6 +276,8 @@ class Adversary(nn.Module):
         with torch.no_grad():
             for now, then in zip(self.net.parameters(), best_weights, strict=True):
                 now.copy_(then)
+        if kl_nats > ball:
+            self.optimizer.restart()  # its momentum points outside
         effect = self.effect(game, *held_out)
         shift = effect.shift.mean(dim=(0, 1))
         cosine = torch.cosine_similarity(shift, self.mean_shift, dim=0)
@@ -299,7 +291,8 @@ class Adversary(nn.Module):
             **self._report_newest(real, game, generator),
         }
         if config.kl_target_nats is not None:
-            self._adapt_eta(torch.maximum(effect.kl_nats, outside), config.kl_target_nats)
+            found = kl_nats if kl_nats > ball else effect.kl_nats
+            self._adapt_eta(found, config.kl_target_nats)
         if config.drop_target is not None:
             self._adapt_eta(report["adversary/newest_drop_share"], config.drop_target)
         return {**report, "adversary/shift_cosine": cosine, "adversary/steps": float(steps)}

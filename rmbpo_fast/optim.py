@@ -50,6 +50,12 @@ class Adam(torch.optim.Adam):
                 *(state.lr, state.beta1, state.beta2, state.eps),
             )
 
+    def restart(self) -> None:
+        """As if it had never stepped, in the place that a graph knows."""
+        for state in self.state.values():
+            for tensor in state.values():
+                tensor.zero_()
+
     def lists(self) -> AdamState:
         """Parameters, moments and settings as the operations take them; made where missing."""
         params = self._parameters()
