@@ -102,7 +102,7 @@ def bench_adversary_step(agent, race):
     compiled = torch.compile(adversary.loss, fullgraph=True)
 
     def compiled_step() -> None:
-        drawn = adversary._draw(rows[0], agent.real, agent.game, generator)
+        drawn = adversary.draw(rows[0], agent.real, agent.game, generator)
         adversary.optimizer.minimize(compiled(agent.game, *drawn))
 
     race(_rivals(lambda: step(adversary), compiled_step), calls=5)

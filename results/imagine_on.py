@@ -16,7 +16,7 @@ import tyro
 
 from rmbpo_fast.agent import build_adversary, imagined_capacity
 from rmbpo_fast.kernels.backend import choose_backend
-from rmbpo_fast.loop import end_epoch, fit_adversary, make_steps
+from rmbpo_fast.loop import adversary_phase, end_epoch, make_steps
 from rmbpo_fast.metrics import Metrics, columns
 from rmbpo_fast.rollout import horizon_at
 from rmbpo_fast.run_files import load_run, write_config
@@ -65,7 +65,7 @@ def main(arguments: Arguments) -> None:
     metrics = Metrics(arguments.out, columns(config.model.num_members))
     steps = make_steps(agent, config)
     for number in range(1, arguments.rounds + 1):
-        fit_adversary(agent, config, metrics)
+        adversary_phase(agent, config, metrics)
         with metrics.watch.phase("rollout"):
             metrics.add({"rollout/imagined_steps": steps.imagine(horizon)})
         with metrics.watch.phase("sac"):

@@ -6,14 +6,11 @@ Source: RMBPO (arXiv 2406.09976). Loss per member over real (s, a), everything b
     A(x) = r' + gamma * (1 - done(s')) * V(s') - b(s, a)
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.config import AdversaryConfig
 from rmbpo_fast.effect import Effect, effect_of
-from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import (
     Critic,
@@ -29,10 +26,6 @@ from rmbpo_fast.nets import EnsembleMLP
 from rmbpo_fast.optim import Adam
 from rmbpo_fast.replay import ReplayBuffer, take_rows
 from rmbpo_fast.world_model import WorldModel
-
-MAX_STEPS = {"residual": 300, "full": 1_000}
-# a fit ends where KL passes this many times --kl-target-nats (ours)
-BALL = 2.0
 
 
 class Adversary(nn.Module):
@@ -175,7 +168,7 @@ class Adversary(nn.Module):
         """A gradient step for each batch. batches [T, E, B]: rows of the real buffer."""
         residual = self.config.parametrization == "residual" and self.config.estimator == "score"
         for batch in batches:
-            drawn = self._draw(batch, real, game, generator)
+            drawn = self.draw(batch, real, game, generator)
             if residual and active().name == "native":
                 self._native_step(game, *drawn)
             else:
@@ -212,7 +205,7 @@ class Adversary(nn.Module):
             self.optimizer.lists(),
         )
 
-    def _draw(
+    def draw(
         self, rows: Tensor, real: ReplayBuffer, game: Game, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`loss`'s obs, action, eps and noise at rows [E, B] of the real buffer."""
@@ -221,88 +214,6 @@ class Adversary(nn.Module):
             *rows.shape, self.mean_shift.numel(), generator=generator, device=rows.device
         )
         return data.obs, data.action, eps, game.sac.draw_noise(rows.shape, generator)
-
-    def fit(
-        self, real: ReplayBuffer, game: Game, generator: torch.Generator
-    ) -> dict[str, Tensor | float]:
-        """Adam steps on real (s, a) until the held-out objective stops improving.
-
-        The held-out objective is KL + eta * (E_g[target] - E_p[target]) under the same noise at
-        every look; the best weights seen are kept. `adversary/shift_cosine` is the cosine between
-        the mean shift over states of this fit and of the last: -1 is an adversary that flips.
-
-        With a KL target the fit also ends at the edge of a ball of `BALL` times it: past some
-        steepness of V the best response to the same eta is to make everything fall at once.
-
-        Reported over all real states, most of which the policy leaves behind as it learns, and for
-        its newest ones: KL, and the share of V that g takes there in the long run.
-
-        Raises:
-            DivergedError: the objective is not finite.
-        """
-        config = self.config
-        if int(self.fits) == 0 or not config.adversary_warm_start:
-            self.start_at_nominal(game.world_model)
-        self.fits += 1
-        order = torch.randperm(len(real), generator=generator, device=real.rows.device)
-        held = max(1, min(len(order) // 5, config.adversary_holdout_max_rows))
-        members = self.net.weights[0].shape[0]
-        held_out = self._draw(order[:held].expand(members, -1), real, game, generator)
-        train = order[held:]
-        best, kl_nats = self._objective(game, *held_out)
-        # not below where it starts: on new rows, or after p's refit (full), g may be outside
-        ball = kl_nats.clamp(min=BALL * (config.kl_target_nats or math.inf))
-        best_weights = [p.detach().clone() for p in self.net.parameters()]
-        stale, steps = 0, 0
-        limit = config.adversary_max_steps or MAX_STEPS[config.parametrization]
-        while stale < config.adversary_patience_checks and steps < limit and kl_nats <= ball:
-            group = min(config.adversary_check_every, limit - steps)
-            picks = torch.randint(
-                len(train),
-                (group, members, config.adversary_batch_size),
-                generator=generator,
-                device=train.device,
-            )
-            self.train_steps(train[picks], real, game, generator)
-            steps += group
-            objective, kl_nats = self._objective(game, *held_out)
-            if not torch.isfinite(objective):
-                raise DivergedError("the adversary's objective is not finite")
-            if objective < best and kl_nats <= ball:
-                best, stale = objective, 0
-                best_weights = [p.detach().clone() for p in self.net.parameters()]
-            else:
-                stale += 1
-        with torch.no_grad():
-            for now, then in zip(self.net.parameters(), best_weights, strict=True):
-                now.copy_(then)
-        if kl_nats > ball:
-            self.optimizer.restart()  # its momentum points outside
-        effect = self.effect(game, *held_out)
-        shift = effect.shift.mean(dim=(0, 1))
-        cosine = torch.cosine_similarity(shift, self.mean_shift, dim=0)
-        self.mean_shift.copy_(shift)
-        report = {
-            "adversary/kl_nats": effect.kl_nats,
-            "adversary/value_drop": effect.drop.mean(),
-            "adversary/value_std": effect.value_std,
-            "adversary/value_mean": effect.value.mean(),
-            "adversary/eta": self.eta.clone(),  # the one that this fit used
-            **self._report_newest(real, game, generator),
-        }
-        if config.kl_target_nats is not None:
-            found = kl_nats if kl_nats > ball else effect.kl_nats
-            self._adapt_eta(found, config.kl_target_nats)
-        if config.drop_target is not None:
-            self._adapt_eta(report["adversary/newest_drop_share"], config.drop_target)
-        return {**report, "adversary/shift_cosine": cosine, "adversary/steps": float(steps)}
-
-    def _objective(
-        self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """KL - eta * drop, the loss's true value up to a constant, and KL. [] each."""
-        effect = self.effect(game, obs, action, eps, noise)
-        return effect.kl_nats - self.eta * effect.drop.mean(), effect.kl_nats
 
     @torch.no_grad()
     def effect(
@@ -319,30 +230,3 @@ class Adversary(nn.Module):
         p, place = game.world_model.frame(inputs, members)
         g = self.around(game.world_model, inputs, *p, members)
         return effect_of(game, obs, p, g, eps, noise, place)
-
-    def _report_newest(
-        self, real: ReplayBuffer, game: Game, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        """KL, and the share of V that is lost in the long run, where the policy has been last."""
-        size, device = len(real), real.rows.device
-        first = max(0, size - self.config.adversary_holdout_max_rows)
-        rows = torch.arange(first, size, device=device)  # the buffer of real rows never wraps
-        members = self.net.weights[0].shape[0]
-        effect = self.effect(game, *self._draw(rows.expand(members, -1), real, game, generator))
-        return {
-            "adversary/newest_kl_nats": effect.kl_nats,
-            "adversary/newest_drop_share": effect.long_run_drop_share(game.sac.config.gamma),
-        }
-
-    @torch.no_grad()
-    def _adapt_eta(self, found: Tensor, target: float) -> None:
-        """One step of log(eta) towards a target of KL or of the drop of V (ours).
-
-        With KL it is dual ascent on 1 / eta, the multiplier of the constraint KL <= target. In
-        logarithms, because KL grows like eta^2 and the drop like eta, whatever the spread of V: a
-        step of one half would meet a KL at once if it were exactly that, and go half the way to a
-        drop. One fit moves eta up by a factor of 1.6 and down by 2.7 at most (at the default
-        step): too much pessimism costs real steps.
-        """
-        error = (found.clamp(min=0.0) / target).log().clamp(-1.0, 2.0)
-        self.eta.mul_(torch.exp(-self.config.kl_dual_lr * error)).clamp_(1e-6, 1e6)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rmbpo_fast.adversary_fit import fit_adversary
 from rmbpo_fast.agent import Agent, check_finite, imagined_capacity, state_tree
 from rmbpo_fast.checkpoint import list_checkpoints, save_checkpoint, step_of
 from rmbpo_fast.config import Config
@@ -89,7 +90,7 @@ def fit_and_imagine(agent: Agent, config: Config, steps: Steps, metrics: Metrics
         metrics.note("world_model/elites", " ".join(map(str, agent.world_model.elites.tolist())))
         if isinstance(agent.rule, LearnedTermination):
             metrics.add(agent.rule.fit(agent.real, streams["termination"]))
-    fit_adversary(agent, config, metrics)
+    adversary_phase(agent, config, metrics)
     with metrics.watch.phase("rollout"):
         epoch = progress.env_step // config.task.epoch_steps
         horizon = horizon_at(epoch, config.rollout)
@@ -111,7 +112,7 @@ def fit_and_imagine(agent: Agent, config: Config, steps: Steps, metrics: Metrics
     progress.fit_step = progress.env_step
 
 
-def fit_adversary(agent: Agent, config: Config, metrics: Metrics) -> None:
+def adversary_phase(agent: Agent, config: Config, metrics: Metrics) -> None:
     """Step 2 of the loop; nothing where there is no adversary, g = p until it joins."""
     if agent.adversary is not None:
         with metrics.watch.phase("adversary"):
@@ -120,7 +121,7 @@ def fit_adversary(agent: Agent, config: Config, metrics: Metrics) -> None:
                 agent.adversary.start_at_nominal(agent.world_model)
             else:
                 stream = agent.streams["adversary"]
-                metrics.add(agent.adversary.fit(agent.real, agent.game, stream))
+                metrics.add(fit_adversary(agent.adversary, agent.real, agent.game, stream))
 
 
 def imagine_all(agent: Agent, config: Config, horizon: int) -> Tensor:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import toy
-from rmbpo_fast.adversary import BALL, Adversary
+from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.adversary_fit import BALL, fit_adversary, report_newest
 from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import gaussian_kl
 from rmbpo_fast.replay import ReplayBuffer
@@ -56,7 +57,7 @@ def test_full_starts_as_a_copy_of_p(game):
 def test_lowers_the_value_within_a_small_ball(game, parametrization, estimator, generator):
     game, data = game
     adversary = _adversary(parametrization=parametrization, estimator=estimator, eta=1.0)
-    report = adversary.fit(data, game, generator)
+    report = fit_adversary(adversary, data, game, generator)
     assert report["adversary/value_drop"] > 0
     # it pays: KL costs less than eta times the drop, or the adversary had better stay at p
     assert 0 < report["adversary/kl_nats"] < report["adversary/value_drop"]
@@ -65,7 +66,8 @@ def test_lowers_the_value_within_a_small_ball(game, parametrization, estimator, 
 def test_a_larger_eta_is_more_pessimistic(game):
     game, data = game
     reports = [
-        _adversary(eta=eta).fit(data, game, torch.Generator().manual_seed(2)) for eta in (0.2, 2.0)
+        fit_adversary(_adversary(eta=eta), data, game, torch.Generator().manual_seed(2))
+        for eta in (0.2, 2.0)
     ]
     assert reports[1]["adversary/value_drop"] > 2 * reports[0]["adversary/value_drop"]
     assert reports[1]["adversary/kl_nats"] > reports[0]["adversary/kl_nats"]
@@ -91,7 +93,7 @@ def test_eta_zero_leaves_g_at_p_bit_for_bit(game, generator):
 def test_masked_dimensions_copy_p(game, generator):
     game, data = game
     adversary = _adversary(adversary_dims=(1,), eta=2.0)
-    adversary.fit(data, game, generator)
+    fit_adversary(adversary, data, game, generator)
     p, g = _both(adversary, game, data)
     for ours, theirs in zip(g, p, strict=True):
         assert torch.equal(ours[..., 0], theirs[..., 0])
@@ -116,7 +118,7 @@ def test_residual_kl_does_not_depend_on_p(game, generator):
     """KL = sum of (exp(l) - l - 1 + m^2) / 2 in units of p's spread, so it survives p's refit."""
     game, data = game
     adversary = _adversary(eta=2.0)
-    adversary.fit(data, game, generator)
+    fit_adversary(adversary, data, game, generator)
     rows = data.all()
     inputs = game.world_model.inputs(rows.obs, rows.action).expand(3, -1, -1)
     found = []
@@ -133,14 +135,17 @@ def test_a_target_moves_eta_towards_it(game, generator, name):
     game, data = game
     for target, grows in ((10.0, True), (1e-9, False)):
         adversary = _adversary(**{name: target})
-        adversary.fit(data, game, generator)
+        fit_adversary(adversary, data, game, generator)
         assert (adversary.eta.item() > 0.3) == grows
 
 
 def test_kl_target_is_met_after_some_fits(game, generator):
     game, data = game
     adversary = _adversary(kl_target_nats=0.02, adversary_lr=3e-3)
-    kl = [adversary.fit(data, game, generator)["adversary/kl_nats"].item() for _ in range(20)]
+    kl = [
+        fit_adversary(adversary, data, game, generator)["adversary/kl_nats"].item()
+        for _ in range(20)
+    ]
     assert 0.01 < sum(kl[-5:]) / 5 < 0.04
 
 
@@ -152,7 +157,7 @@ def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
     for target in (None, 0.005):
         adversary = _adversary(kl_target_nats=target, eta=50.0)
         for _ in range(3):
-            kl.append(adversary.fit(data, game, generator)["adversary/kl_nats"].item())
+            kl.append(fit_adversary(adversary, data, game, generator)["adversary/kl_nats"].item())
             eta.append(adversary.eta.item())
         moments = [t for state in adversary.optimizer.state.values() for t in state.values()]
     assert kl[2] > 1.0
@@ -166,7 +171,7 @@ def test_drop_target_is_met_after_some_fits(game, generator):
     game, data = game
     adversary = _adversary(kl_target_nats=None, drop_target=0.1, adversary_lr=3e-3)
     name = "adversary/newest_drop_share"
-    shares = [adversary.fit(data, game, generator)[name].item() for _ in range(20)]
+    shares = [fit_adversary(adversary, data, game, generator)[name].item() for _ in range(20)]
     assert 0.07 < sum(shares[-5:]) / 5 < 0.14
 
 
@@ -174,14 +179,14 @@ def test_what_is_said_of_the_newest_states_is_of_them_alone(game, generator):
     """And the share of V is the drop of a step in each of the 1 / (1 - gamma) to come."""
     game, data = game
     adversary = _adversary(eta=1.0, adversary_holdout_max_rows=100)
-    adversary.fit(data, game, generator)
+    fit_adversary(adversary, data, game, generator)
     old = ReplayBuffer(1, 1, 300)
     old.add_(torch.full((200, data.width), float("nan")))
     old.add_(data.oldest_first()[-100:])
     state = generator.get_state()
-    found = adversary._report_newest(old, game, generator)
+    found = report_newest(adversary, old, game, generator)
     rows = torch.arange(500, 600).expand(3, -1)
-    drawn = adversary._draw(rows, data, game, generator.set_state(state))
+    drawn = adversary.draw(rows, data, game, generator.set_state(state))
     expected = adversary.effect(game, *drawn)
     assert found["adversary/newest_kl_nats"] == expected.kl.sum(-1).mean() > 0
     share = 10 * expected.drop.mean() / expected.value.mean().abs()
@@ -192,10 +197,10 @@ def test_warm_start_keeps_what_was_learned(game, generator):
     game, data = game
     for warm in (True, False):
         adversary = _adversary(eta=2.0, adversary_warm_start=warm)
-        adversary.fit(data, game, generator)
+        fit_adversary(adversary, data, game, generator)
         learned = adversary.net.weights[-1].detach().clone()
         adversary.config = replace(adversary.config, adversary_max_steps=1)
-        adversary.fit(data, game, generator)
+        fit_adversary(adversary, data, game, generator)
         kept = (adversary.net.weights[-1] - learned).norm() < 0.5 * learned.norm()
         assert kept == warm
 
@@ -214,7 +219,7 @@ def test_value_spread_under_p_is_measured(game, generator):
     """Against many draws at the same states: the report's std of V(s') under p."""
     game, data = game
     adversary = _adversary()
-    report = adversary.fit(data, game, generator)
+    report = fit_adversary(adversary, data, game, generator)
     rows = data.sample(500, generator)
     obs, action = (t.expand(3, -1, -1) for t in (rows.obs, rows.action))
     mean, logvar = game.world_model.predict(game.world_model.inputs(obs, action))

@@ -33,6 +33,7 @@ LEVELS = [
     {"config_file", "game"},
     {"effect", "rollout", "tasks"},
     {"adversary"},
+    {"adversary_fit"},
     {"vector_env", "distortion", "grids"},
     {"envs", "dimensions", "randomized_env"},
     {"episodes", "agent", "figures"},

@@ -10,6 +10,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 import toy
 from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.adversary_fit import fit_adversary
 from rmbpo_fast.config import SACConfig
 from rmbpo_fast.correlation import noise_factor
 from rmbpo_fast.distortion import Physics
@@ -156,7 +157,7 @@ def test_the_optimum_pushes_along_the_force(pushed, generator, estimator):
     model, data = pushed
     game, eta = _game(model, generator), 1.5
     adversary = _adversary(eta=eta, estimator=estimator, adversary_max_steps=600, adversary_lr=3e-3)
-    report = adversary.fit(data, game, generator)
+    report = fit_adversary(adversary, data, game, generator)
     gradient = torch.tensor([1.0, 2.0, 1.0])  # of V over s1 and s2, and of the reward
     p = _steps(model.dynamics, model)
     g = _steps(lambda *args: adversary.dynamics(model, *args), model)

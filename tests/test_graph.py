@@ -9,6 +9,7 @@ import torch
 from rmbpo_fast import accelerate as accelerate_module
 from rmbpo_fast import loop
 from rmbpo_fast.accelerate import accelerate, capture
+from rmbpo_fast.adversary_fit import fit_adversary
 from rmbpo_fast.agent import build, load_tree_into, state_tree
 from rmbpo_fast.errors import CaptureError
 from rmbpo_fast.graph import WARM_UP_CALLS, Captured, CudaGraphs
@@ -145,7 +146,9 @@ def _learn(agent, config, steps):
             for buffer in (agent.imagined, agent.nominal):
                 buffer.resize_(2 * config.rollout.rollout_rows)
         fit = agent.world_model.fit(agent.real, agent.streams["world_model"])
-        adversary = agent.adversary.fit(agent.real, agent.game, agent.streams["adversary"])
+        adversary = fit_adversary(
+            agent.adversary, agent.real, agent.game, agent.streams["adversary"]
+        )
         numbers += [float(v) for v in (*fit.values(), *adversary.values())]
         obs = torch.rand(2, agent.envs.obs_size, generator=g).to(agent.real.rows.device)
         for act in (steps.act, steps.act_deterministic):
