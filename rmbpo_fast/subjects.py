@@ -10,6 +10,7 @@ from rmbpo_fast.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.episodes import evaluation_envs
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.policy import FILE_NAME, Policy
+from rmbpo_fast.presets import preset
 from rmbpo_fast.tasks import find_task
 
 
@@ -47,6 +48,21 @@ def group_of(config: Config) -> str:
         name += ", correlated noise"
     if any(spread):
         name += f", starts +- {' '.join(f'{half_width:g}' for half_width in spread)}"
+    return name + _pace_of(config)
+
+
+def _pace_of(config: Config) -> str:
+    """What changes how far and how greedily a policy is trained, where it isn't the preset's."""
+    usual, rollout, name = preset(config.task.env), config.rollout, ""
+    horizons = (rollout.horizon_min, rollout.horizon_max)
+    if horizons != (usual.rollout.horizon_min, usual.rollout.horizon_max):
+        low, high = horizons
+        name += f", rollouts of {high}" if low == high else f", rollouts of {low} to {high}"
+    updates, entropy = config.sac.updates_per_step, config.sac.target_entropy
+    if updates != usual.sac.updates_per_step:
+        name += f", {updates} update{'' if updates == 1 else 's'} a step"
+    if entropy != usual.sac.target_entropy:
+        name += f", target entropy {'minus the actions' if entropy is None else f'{entropy:g}'}"
     return name
 
 

@@ -168,4 +168,4 @@ def test_the_robust_policy_is_the_one_that_is_saved(small_flags, small, tmp_path
     ],
 )
 def test_groups(small, settings, group):
-    assert group_of(small.replace(**settings)) == group
+    assert group_of(small.replace(updates_per_step=10, **settings)) == group
