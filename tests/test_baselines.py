@@ -12,7 +12,6 @@ from rmbpo_fast.distortion import distorted_task
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.randomized_env import RandomizedVector, parse_ranges
-from rmbpo_fast.subjects import group_of
 from rmbpo_fast.tasks import find_task
 from rmbpo_fast.vector_env import make_vector_env
 
@@ -157,15 +156,3 @@ def test_the_robust_policy_is_the_one_that_is_saved(small_flags, small, tmp_path
     obs = torch.rand(5, 4)
     torch.testing.assert_close(policy.unit_action(obs), agent.sac.act_deterministic(obs))
     assert (policy.unit_action(obs) != agent.explorer.act_deterministic(obs)).any()
-
-
-@pytest.mark.parametrize(
-    ("settings", "group"),
-    [
-        ({"algo": "sac"}, "SAC"),
-        ({"algo": "dr", "randomize": ("pole_mass=2:20",)}, "MBPO, randomised pole_mass=2:20"),
-        ({"explore": "nominal"}, "RMBPO, eta 0.05, nominal exploration"),
-    ],
-)
-def test_groups(small, settings, group):
-    assert group_of(small.replace(updates_per_step=10, **settings)) == group

@@ -17,14 +17,13 @@ import torch
 from conftest import flags
 from rmbpo_fast import evaluate, train
 from rmbpo_fast.agent import build
-from rmbpo_fast.config import Config
 from rmbpo_fast.episodes import play
 from rmbpo_fast.errors import StorageError
 from rmbpo_fast.policy import FILE_NAME, Policy, save_policy
 from rmbpo_fast.presets import preset
 from rmbpo_fast.robustness import Store, summaries, summarise
 from rmbpo_fast.run_files import write_config
-from rmbpo_fast.subjects import find_policies, group_of, load_subjects
+from rmbpo_fast.subjects import find_policies, load_subjects
 from rmbpo_fast.tasks import find_task
 
 
@@ -211,37 +210,6 @@ def test_runs_policies_and_patterns(runs):
     ((mbpo, rmbpo),) = summaries(subjects, returns, "mean")
     assert (mbpo.runs, mbpo.value, mbpo.low, mbpo.high) == (2, 30.0, 20.0, 40.0)
     assert (rmbpo.runs, rmbpo.low) == (1, None)
-
-
-@pytest.mark.parametrize(
-    ("settings", "group"),
-    [
-        ({"algo": "mbpo"}, "MBPO"),
-        ({"eta": 0.0, "kl_target_nats": None}, "MBPO"),
-        ({"eta": 4.0, "kl_target_nats": None}, "RMBPO, eta 4"),
-        ({"kl_target_nats": 0.01}, "RMBPO, KL target 0.01 nats"),
-        ({"kl_target_nats": None, "drop_target": 0.06}, "RMBPO, drop target 0.06"),
-        ({"adversary_from_epoch": 40}, "RMBPO, KL target 0.005 nats from epoch 40"),
-        ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO, eta 4, full"),
-        ({"algo": "mbpo", "start_spread": (0.5, 0.0)}, "MBPO, starts +- 0.5 0"),
-        ({"algo": "mbpo", "correlated_noise": True}, "MBPO, correlated noise"),
-        ({"algo": "mbpo", "updates_per_step": 2}, "MBPO, 2 updates a step"),
-        ({"algo": "mbpo", "updates_per_step": 1}, "MBPO, 1 update a step"),
-        ({"algo": "mbpo", "horizon_min": 3, "horizon_max": 3}, "MBPO, rollouts of 3"),
-        (
-            {"algo": "mbpo", "horizon_max": 9, "target_entropy": -0.3},
-            "MBPO, rollouts of 1 to 9, target entropy -0.3",
-        ),
-        ({"adversary_dims": (0, 11)}, "RMBPO, KL target 0.005 nats, dims 0 11"),
-        (
-            {"estimator": "pathwise", "baseline": "none", "adversary_warm_start": False},
-            "RMBPO, KL target 0.005 nats, pathwise, baseline none, cold start",
-        ),
-    ],
-)
-def test_groups(settings, group):
-    config = Config().replace(env="Reacher-v4", **settings)  # has no preset
-    assert group_of(config) == group
 
 
 def test_statistics():

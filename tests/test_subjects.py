@@ -1,0 +1,52 @@
+"""How runs are grouped by their settings."""
+
+import pytest
+
+from rmbpo_fast.config import Config
+from rmbpo_fast.presets import preset
+from rmbpo_fast.subjects import group_of
+
+NO_PRESET = Config().replace(env="Reacher-v4")
+PENDULUM = preset("inverted_pendulum")
+
+
+@pytest.mark.parametrize(
+    ("settings", "group"),
+    [
+        ({"algo": "mbpo"}, "MBPO"),
+        ({"eta": 0.0, "kl_target_nats": None}, "MBPO"),
+        ({"eta": 4.0, "kl_target_nats": None}, "RMBPO, eta 4"),
+        ({"kl_target_nats": 0.01}, "RMBPO, KL target 0.01 nats"),
+        ({"kl_target_nats": None, "drop_target": 0.06}, "RMBPO, drop target 0.06"),
+        ({"adversary_from_epoch": 40}, "RMBPO, KL target 0.005 nats from epoch 40"),
+        ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO, eta 4, full"),
+        ({"algo": "mbpo", "start_spread": (0.5, 0.0)}, "MBPO, starts +- 0.5 0"),
+        ({"algo": "mbpo", "correlated_noise": True}, "MBPO, correlated noise"),
+        ({"algo": "mbpo", "updates_per_step": 2}, "MBPO, 2 updates a step"),
+        ({"algo": "mbpo", "updates_per_step": 1}, "MBPO, 1 update a step"),
+        ({"algo": "mbpo", "horizon_min": 3, "horizon_max": 3}, "MBPO, rollouts of 3"),
+        (
+            {"algo": "mbpo", "horizon_max": 9, "target_entropy": -0.3},
+            "MBPO, rollouts of 1 to 9, target entropy -0.3",
+        ),
+        ({"adversary_dims": (0, 11)}, "RMBPO, KL target 0.005 nats, dims 0 11"),
+        (
+            {"estimator": "pathwise", "baseline": "none", "adversary_warm_start": False},
+            "RMBPO, KL target 0.005 nats, pathwise, baseline none, cold start",
+        ),
+    ],
+)
+def test_groups(settings, group):
+    assert group_of(NO_PRESET.replace(**settings)) == group
+
+
+@pytest.mark.parametrize(
+    ("settings", "group"),
+    [
+        ({"algo": "sac"}, "SAC"),
+        ({"algo": "dr", "randomize": ("pole_mass=2:20",)}, "MBPO, randomised pole_mass=2:20"),
+        ({"explore": "nominal"}, "RMBPO, eta 0.05, nominal exploration"),
+    ],
+)
+def test_groups_of_the_baselines(settings, group):
+    assert group_of(PENDULUM.replace(**settings)) == group
