@@ -54,9 +54,8 @@ def group_of(config: Config) -> str:
 def _pace_of(config: Config) -> str:
     """What changes how far and how greedily a policy is trained, where it isn't the preset's."""
     usual, rollout, name = preset(config.task.env), config.rollout, ""
-    horizons = (rollout.horizon_min, rollout.horizon_max)
-    if horizons != (usual.rollout.horizon_min, usual.rollout.horizon_max):
-        low, high = horizons
+    low, high = rollout.horizon_min, rollout.horizon_max
+    if (low, high) != (usual.rollout.horizon_min, usual.rollout.horizon_max):
         name += f", rollouts of {high}" if low == high else f", rollouts of {low} to {high}"
     updates, entropy = config.sac.updates_per_step, config.sac.target_entropy
     if updates != usual.sac.updates_per_step:
