@@ -1,5 +1,6 @@
 """The pictures of the evaluation, as PNG and PDF. They draw results; they compute none."""
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rmbpo_fast.dimensions import Dimension
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _MARKERS = "osD^vP*X"
 _MOST_OF_HALF_A_LINE = 36  # characters, of a figure 6.4 inches wide
+_LINE = 72  # characters
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -27,9 +29,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def legend_below(figure: Figure) -> None:
     """All labels of the figure under it: in two columns where they are short."""
-    labels = [label for axes in figure.axes for label in axes.get_legend_handles_labels()[1]]
+    entries = [
+        entry for a in figure.axes for entry in zip(*a.get_legend_handles_labels(), strict=True)
+    ]
+    handles = [handle for handle, _ in entries]
+    labels = [textwrap.fill(label, _LINE) for _, label in entries]
     columns = 2 if max(map(len, labels)) <= _MOST_OF_HALF_A_LINE else 1
-    figure.legend(loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _names(results: dict[str, Any]) -> dict[str, str]:

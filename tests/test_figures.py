@@ -62,6 +62,16 @@ def test_the_curve(curve):
     assert texts == ["MBPO (2 runs)", "RMBPO, eta 4 (1 run)", "nominal"]
 
 
+def test_a_long_name_stays_within_the_figure(curve):
+    for world in curve["worlds"]:
+        world["groups"][0]["group"] = "MBPO, with settings that aren't the preset's" + 12 * ", more"
+    figure = figures.robustness_curve(curve)
+    figure.canvas.draw()
+    legend = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= legend.x0
+    assert legend.x1 <= figure.bbox.x1
+
+
 def test_the_heat_map_has_its_axes_the_right_way_round(grid):
     figure = figures.heat_map(grid)
     image = figure.axes[0].images[0].get_array()
