@@ -121,7 +121,7 @@ def test_the_explorer_lives_in_p_theta_and_collects_the_data(small, monkeypatch)
     metrics = Ignored()
     metrics.watch = type("Watch", (), {"phase": lambda self, name: torch.no_grad()})()
     monkeypatch.setattr(agent.world_model, "fit", lambda *a: {})
-    monkeypatch.setattr(agent.adversary, "fit", lambda *a: {})
+    monkeypatch.setattr(loop, "fit_adversary", lambda *a: {})
     loop.fit_and_imagine(agent, config, loop.make_steps(agent, config), metrics)
     assert dynamics == [
         (False, agent.sac, agent.imagined),
