@@ -41,26 +41,31 @@ class Subject:
 
 def group_of(config: Config) -> str:
     """`MBPO`, `RMBPO, eta 4`, `RMBPO, KL target 0.005 nats`, and what isn't the usual."""
-    name, spread = _algorithm_of(config), config.rollout.start_spread
-    if config.adversary.algo == "sac":
-        return name
+    imagined = "" if config.adversary.algo == "sac" else _imagination_of(config)
+    return _algorithm_of(config) + imagined + _updates_of(config)
+
+
+def _imagination_of(config: Config) -> str:
+    """What changes the imagined world and how far rollouts go in it."""
+    rollout, usual, name = config.rollout, preset(config.task.env).rollout, ""
     if config.model.correlated_noise:
         name += ", correlated noise"
-    if any(spread):
-        name += f", starts +- {' '.join(f'{half_width:g}' for half_width in spread)}"
-    return name + _pace_of(config)
-
-
-def _pace_of(config: Config) -> str:
-    """What changes how far and how greedily a policy is trained, where it isn't the preset's."""
-    usual, rollout, name = preset(config.task.env), config.rollout, ""
+    if any(rollout.start_spread):
+        halves = " ".join(f"{half_width:g}" for half_width in rollout.start_spread)
+        name += f", starts +- {halves}"
     low, high = rollout.horizon_min, rollout.horizon_max
-    if (low, high) != (usual.rollout.horizon_min, usual.rollout.horizon_max):
+    if (low, high) != (usual.horizon_min, usual.horizon_max):
         name += f", rollouts of {high}" if low == high else f", rollouts of {low} to {high}"
+    return name
+
+
+def _updates_of(config: Config) -> str:
+    """What changes how greedily the policy is trained."""
+    usual, name = preset(config.task.env).sac, ""
     updates, entropy = config.sac.updates_per_step, config.sac.target_entropy
-    if updates != usual.sac.updates_per_step:
+    if updates != usual.updates_per_step:
         name += f", {updates} update{'' if updates == 1 else 's'} a step"
-    if entropy != usual.sac.target_entropy:
+    if entropy != usual.target_entropy:
         name += f", target entropy {'minus the actions' if entropy is None else f'{entropy:g}'}"
     return name
 

@@ -44,6 +44,7 @@ def test_groups(settings, group):
     ("settings", "group"),
     [
         ({"algo": "sac"}, "SAC"),
+        ({"algo": "sac", "updates_per_step": 1, "horizon_max": 9}, "SAC, 1 update a step"),
         ({"algo": "dr", "randomize": ("pole_mass=2:20",)}, "MBPO, randomised pole_mass=2:20"),
         ({"explore": "nominal"}, "RMBPO, eta 0.05, nominal exploration"),
     ],
