@@ -41,6 +41,7 @@ TINY = {
     "adversary_from_epoch": 0,
     "threads": 1,
 }
+MBPO_AND_RMBPO = ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0")
 BUILD = ["-m", "sphinx", "-W", "docs", "build/docs"]
 
 # What can't be run here, how its call begins, and what it needs of the repository.
@@ -52,6 +53,7 @@ LISTED = {
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/test_golden.py": "rewrites tests/golden.json",
     "sh results/inverted_pendulum.sh": "hours; test_a_results_script_makes_its_pictures",
+    "sh results/inverted_pendulum_three_updates.sh": "as the one above",
     "sh results/hopper.sh": "hours; test_a_results_script_makes_its_pictures",
     "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
     "python -m rmbpo_fast.kernels.report": "minutes; tests/kernels/test_report.py",
@@ -254,26 +256,27 @@ def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("task", "planned", "runs", "axis"),
+    ("name", "planned", "runs", "axis"),
     [
         ("inverted_pendulum", 4, ("mbpo/mbpo-seed-0", "rmbpo/eta-0.05-seed-0"), "pole_mass"),
-        ("hopper", 2, ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0"), "torso_mass"),
+        ("inverted_pendulum_three_updates", 2, MBPO_AND_RMBPO, "pole_mass"),
+        ("hopper", 2, MBPO_AND_RMBPO, "torso_mass"),
     ],
 )
 def test_a_results_script_makes_its_pictures(
-    task, planned, runs, axis, tmp_path, stand_ins, monkeypatch
+    name, planned, runs, axis, tmp_path, stand_ins, monkeypatch
 ):
-    """results/<task>.sh: sweeps up to their plan, the rest with two runs of a moment."""
+    """results/<name>.sh: sweeps up to their plan, the rest with two runs of a moment."""
     monkeypatch.chdir(tmp_path)
-    script = (ROOT / "results" / f"{task}.sh").read_text()
+    script = (ROOT / "results" / f"{name}.sh").read_text()
     calls = calls_of(script, stand_ins, tmp_path)
     sweeps = [words for words in calls if "rmbpo_fast.sweep" in words]
     assert len(sweeps) == planned
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
-    out = tmp_path / "runs/results" / task
-    for name in runs:
-        settings = flags(env=task, algo=name.split("/")[0], **TINY, run_dir=out / name)
+    out, task = tmp_path / "runs/results" / name, sweeps[0][sweeps[0].index("--env") + 1]
+    for run in runs:
+        settings = flags(env=task, algo=run.split("/")[0], **TINY, run_dir=out / run)
         assert train.main(settings) == 0
     for words in calls[len(sweeps) :]:
         make_call(words, tmp_path, monkeypatch)
