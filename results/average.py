@@ -1,6 +1,6 @@
 """The mean of the weights of a run's last epochs' policies (ours, no part of the paper's protocol).
 
-python results/average.py RUN_DIR... writes RUN_DIR/averaged/policy.safetensors
+python results/average.py RUNS... writes averaged/policy.safetensors to each run's folder
 """
 
 from dataclasses import dataclass
@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 
 from rmbpo_fast.policy import FILE_NAME, FORMAT, Policy, epoch_files
 from rmbpo_fast.storage import save_tensors_atomically
+from rmbpo_fast.subjects import find_policies
 
 
 @dataclass(frozen=True)
 class Arguments:
     """Averages the policies in RUN_DIR/policies/."""
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Run folders, or glob patterns of them."""
 
 
 def average(run_dir: Path) -> Path:
@@ -36,5 +37,5 @@ def average(run_dir: Path) -> Path:
 
 
 if __name__ == "__main__":
-    for run in tyro.cli(Arguments).runs:
-        print(average(run))
+    for last in find_policies(tyro.cli(Arguments).runs):
+        print(average(last.parent))
