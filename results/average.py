@@ -11,6 +11,7 @@ import torch
 import tyro
 from safetensors.torch import load_file
 
+from rmbpo_fast.errors import StorageError
 from rmbpo_fast.policy import FILE_NAME, FORMAT, Policy, epoch_files
 from rmbpo_fast.storage import save_tensors_atomically
 from rmbpo_fast.subjects import find_policies
@@ -18,24 +19,33 @@ from rmbpo_fast.subjects import find_policies
 
 @dataclass(frozen=True)
 class Arguments:
-    """Averages the policies in RUN_DIR/policies/."""
+    """Averages the policies of the last epochs, from `policies/` of each run."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Run folders, or glob patterns of them."""
+    last: int = 10
+    """How many policies, the newest; all where there are fewer."""
 
 
-def average(run_dir: Path) -> Path:
-    """Writes the averaged policy of a run; returns its file."""
-    files = epoch_files(run_dir)
-    env_id = Policy.load(files[-1]).env_id
-    all_tensors = [load_file(file) for file in files]
-    mean = {name: torch.stack([t[name] for t in all_tensors]).mean(0) for name in all_tensors[0]}
+def average(run_dir: Path, last: int) -> Path:
+    """Writes the mean of a run's last policies; returns its file.
+
+    Raises:
+        StorageError: the run has none.
+    """
+    files = epoch_files(run_dir)[-last:]
+    if not files:
+        raise StorageError(f"{run_dir}/policies: expected policies of some epochs, found none")
+    tensors = [load_file(file) for file in files]
+    mean = {name: torch.stack([t[name] for t in tensors]).mean(0) for name in tensors[0]}
     file = run_dir / "averaged" / FILE_NAME
     file.parent.mkdir(exist_ok=True)
+    env_id = Policy.load(files[-1]).env_id
     save_tensors_atomically(file, mean, {"format": FORMAT, "env_id": env_id})
     return file
 
 
 if __name__ == "__main__":
-    for last in find_policies(tyro.cli(Arguments).runs):
-        print(average(last.parent))
+    arguments = tyro.cli(Arguments)
+    for policy_file in find_policies(arguments.runs):
+        print(average(policy_file.parent, arguments.last))

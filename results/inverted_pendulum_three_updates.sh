@@ -1,6 +1,6 @@
 #!/bin/sh
 # The runs, evaluations and pictures of results/inverted_pendulum_three_updates, made anew in another
-# folder. Each command shows what it will take and goes on where it was stopped. Needs the extra `sweep`.
+# folder. The same command goes on where it was stopped. Needs the extra `sweep`.
 set -e
 out=${1:-runs/results/inverted_pendulum_three_updates}
 settings="--env inverted_pendulum --total-env-steps 10000 --threads 1 --compile --updates-per-step 3 --correlated-noise"

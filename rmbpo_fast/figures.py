@@ -16,7 +16,8 @@ from rmbpo_fast.dimensions import Dimension
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _MARKERS = "osD^vP*X"
 _MOST_OF_HALF_A_LINE = 36  # characters, of a figure 6.4 inches wide
-_LINE = 72  # characters
+_CHARACTERS_PER_INCH = 11
+_PANEL = 3.6  # inches
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
@@ -27,13 +28,18 @@ def save(figure: Figure, stem: Path) -> list[Path]:
     return files
 
 
+def wrapped(text: str, inches: float) -> str:
+    """A long text, a group's name above all, in lines that fit."""
+    return textwrap.fill(text, int(_CHARACTERS_PER_INCH * inches))
+
+
 def legend_below(figure: Figure) -> None:
     """All labels of the figure under it: in two columns where they are short."""
     entries = [
         entry for a in figure.axes for entry in zip(*a.get_legend_handles_labels(), strict=True)
     ]
     handles = [handle for handle, _ in entries]
-    labels = [textwrap.fill(label, _LINE) for _, label in entries]
+    labels = [wrapped(label, figure.get_figwidth()) for _, label in entries]
     columns = 2 if max(map(len, labels)) <= _MOST_OF_HALF_A_LINE else 1
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
@@ -113,7 +119,7 @@ def heat_map(results: dict[str, Any]) -> Figure:
     low, high = value_range(of_group)
     columns = min(len(of_group), 3)
     rows = -(-len(of_group) // columns)
-    figure = Figure(figsize=(1.4 + 3.6 * columns, 0.6 + 3.2 * rows), layout="constrained")
+    figure = Figure(figsize=(1.4 + _PANEL * columns, 0.6 + 3.2 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(of_group) :]:
         panel.set_visible(False)
@@ -122,7 +128,7 @@ def heat_map(results: dict[str, Any]) -> Figure:
             grid, origin="lower", aspect="auto", vmin=low, vmax=high, cmap="viridis"
         )
         _ticks(panel, across, down)
-        panel.set_title(names[group], fontsize="medium")
+        panel.set_title(wrapped(names[group], _PANEL), fontsize="medium")
     for panel in panels[:, 0]:
         panel.set_ylabel(down["label"])
     figure.supxlabel(across["label"], fontsize="medium")
@@ -169,8 +175,10 @@ def adversary_picture(results: dict[str, Any]) -> Figure:
     names = [str(Dimension(**d)) for d in results["dimensions"]]
     rows = np.arange(len(names))
     panels = ["shift", "kl", *(["drop"] if "drop_only" in results else [])]
-    size = (3.4 + 2.9 * len(panels), 1.6 + 0.28 * len(names))
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(wspace=0.08))
+    width = 3.4 + 2.9 * len(panels)
+    title = wrapped(f"How g makes {results['env_id']} harder ({results['group']})", width)
+    height = 1.4 + 0.2 * len(title.splitlines()) + 0.28 * len(names)
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=0.08))
     axes = figure.subplots(1, len(panels), sharey=True)
     mean = np.array(results["shift_mean"])
     low, high = (np.array(results[f"shift_{q}"]) for q in ("p10", "p90"))
@@ -193,7 +201,7 @@ def adversary_picture(results: dict[str, Any]) -> Figure:
         panel.set_axisbelow(True)
         panel.locator_params(axis="x", nbins=4)
     figure.suptitle(
-        f"How g makes {results['env_id']} harder ({results['group']})\n"
+        f"{title}\n"
         f"{results['kl_nats']:.4f} nats a step take V from {results['value_mean']:.1f} down by "
         f"{results['value_drop']:.2f}",
         fontsize="medium",

@@ -20,7 +20,7 @@ class Subject:
 
     Attributes:
         file: the policy's file.
-        group: policies of one algorithm and eta, e.g. `RMBPO, eta 4`.
+        group: policies of one algorithm and setting, e.g. `RMBPO, eta 4`.
     """
 
     file: Path
@@ -40,13 +40,13 @@ class Subject:
 
 
 def group_of(config: Config) -> str:
-    """`MBPO`, `RMBPO, eta 4`, `RMBPO, KL target 0.005 nats`, and what isn't the usual."""
+    """`MBPO`, `RMBPO, eta 4`, ..., and which of the settings below aren't the preset's."""
     imagined = "" if config.adversary.algo == "sac" else _imagination_of(config)
     return _algorithm_of(config) + imagined + _updates_of(config)
 
 
 def _imagination_of(config: Config) -> str:
-    """What changes the imagined world and how far rollouts go in it."""
+    """Noise, starts and length of the rollouts."""
     rollout, usual, name = config.rollout, preset(config.task.env).rollout, ""
     if config.model.correlated_noise:
         name += ", correlated noise"
@@ -60,7 +60,7 @@ def _imagination_of(config: Config) -> str:
 
 
 def _updates_of(config: Config) -> str:
-    """What changes how greedily the policy is trained."""
+    """Updates a step and target entropy."""
     usual, name = preset(config.task.env).sac, ""
     updates, entropy = config.sac.updates_per_step, config.sac.target_entropy
     if updates != usual.updates_per_step:

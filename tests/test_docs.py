@@ -44,6 +44,7 @@ TINY = {
 MBPO_AND_RMBPO = ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0")
 BUILD = ["-m", "sphinx", "-W", "docs", "build/docs"]
 
+HOURS = "hours; test_a_results_script_makes_its_pictures"
 # What can't be run here, how its call begins, and what it needs of the repository.
 LISTED = {
     "python -m venv .venv": "makes an environment",
@@ -52,9 +53,9 @@ LISTED = {
     "ruff check .": "tests/test_static.py",
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/test_golden.py": "rewrites tests/golden.json",
-    "sh results/inverted_pendulum.sh": "hours; test_a_results_script_makes_its_pictures",
-    "sh results/inverted_pendulum_three_updates.sh": "as the one above",
-    "sh results/hopper.sh": "hours; test_a_results_script_makes_its_pictures",
+    "sh results/inverted_pendulum.sh": HOURS,
+    "sh results/inverted_pendulum_three_updates.sh": HOURS,
+    "sh results/hopper.sh": HOURS,
     "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
     "python -m rmbpo_fast.kernels.report": "minutes; tests/kernels/test_report.py",
     "python " + " ".join(BUILD): "test_site_builds_without_a_warning",
@@ -274,7 +275,8 @@ def test_a_results_script_makes_its_pictures(
     assert len(sweeps) == planned
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
-    out, task = tmp_path / "runs/results" / name, sweeps[0][sweeps[0].index("--env") + 1]
+    task = sweeps[0][sweeps[0].index("--env") + 1]
+    out = tmp_path / "runs/results" / name
     for run in runs:
         settings = flags(env=task, algo=run.split("/")[0], **TINY, run_dir=out / run)
         assert train.main(settings) == 0

@@ -62,14 +62,30 @@ def test_the_curve(curve):
     assert texts == ["MBPO (2 runs)", "RMBPO, eta 4 (1 run)", "nominal"]
 
 
-def test_a_long_name_stays_within_the_figure(curve):
-    for world in curve["worlds"]:
-        world["groups"][0]["group"] = "MBPO, with settings that aren't the preset's" + 12 * ", more"
-    figure = figures.robustness_curve(curve)
+LONG = "MBPO, with settings that aren't the preset's" + 24 * ", more"
+
+
+def stays_within(figure, *texts):
     figure.canvas.draw()
-    legend = figure.legends[0].get_window_extent()
-    assert figure.bbox.x0 <= legend.x0
-    assert legend.x1 <= figure.bbox.x1
+    for text in texts:
+        box = text.get_window_extent()
+        assert figure.bbox.x0 <= box.x0
+        assert box.x1 <= figure.bbox.x1
+
+
+def test_a_long_name_stays_within_the_figures(curve, grid, adversary):
+    for world in (*curve["worlds"], *grid["worlds"]):
+        world["groups"][0]["group"] = LONG
+    adversary["group"] = LONG
+    figure = figures.robustness_curve(curve)
+    stays_within(figure, figure.legends[0])
+    figure = figures.adversary_picture(adversary)
+    stays_within(figure, figure._suptitle)
+    figure = figures.heat_map(grid)
+    panels = figure.axes[:2]
+    stays_within(figure, *(panel.title for panel in panels))
+    left, right = (panel.title.get_window_extent() for panel in panels)
+    assert left.x1 < right.x0
 
 
 def test_the_heat_map_has_its_axes_the_right_way_round(grid):
@@ -96,8 +112,9 @@ def test_the_pages_pictures(curve, grid):
     assert (scale.cmin, scale.cmax) == (0.0, 600.5)
 
 
-def test_the_adversarys_picture():
-    results = {
+@pytest.fixture
+def adversary():
+    return {
         "env_id": "Hopper-v3",
         "group": "RMBPO, eta 4",
         "dimensions": [{"name": "height", "unit": "m"}, {"name": "reward", "unit": ""}],
@@ -110,12 +127,15 @@ def test_the_adversarys_picture():
         "value_mean": 100.0,
         "value_drop": 0.4,
     }
-    figure = figures.adversary_picture(results)
+
+
+def test_the_adversarys_picture(adversary):
+    figure = figures.adversary_picture(adversary)
     shift, kl, drop = figure.axes
     assert [bar.get_width() for bar in shift.patches] == [-0.2, 0.1]
     assert [bar.get_width() for bar in kl.patches] == [0.02, 0.005]
     assert [bar.get_width() for bar in drop.patches] == [0.3, 0.1]
     assert [text.get_text() for text in shift.get_yticklabels()] == ["height (m)", "reward"]
     assert "0.0250 nats" in figure.get_suptitle()
-    del results["drop_only"]
-    assert len(figures.adversary_picture(results).axes) == 2
+    del adversary["drop_only"]
+    assert len(figures.adversary_picture(adversary).axes) == 2

@@ -45,6 +45,7 @@ def test_groups(settings, group):
     [
         ({"algo": "sac"}, "SAC"),
         ({"algo": "sac", "updates_per_step": 1, "horizon_max": 9}, "SAC, 1 update a step"),
+        ({"algo": "sac", "target_entropy": -0.3}, "SAC, target entropy -0.3"),
         ({"algo": "dr", "randomize": ("pole_mass=2:20",)}, "MBPO, randomised pole_mass=2:20"),
         ({"explore": "nominal"}, "RMBPO, eta 0.05, nominal exploration"),
     ],
