@@ -4,7 +4,6 @@ python results/summary.py results/inverted_pendulum
 """
 
 import json
-import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rmbpo_fast.config_file import CONFIG_FILE, read_config
-from rmbpo_fast.figures import COLOURS, legend_below, save
+from rmbpo_fast.figures import COLOURS, legend_below, save, wrapped
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.subjects import group_of
@@ -118,17 +117,18 @@ def steadiness(results: dict[str, Any]) -> Figure:
         results: results.json of an evaluation of 'policies/*' over one axis.
     """
     groups = places_of_runs(results)
-    size = (3.2 * len(groups), 3.4)
-    figure = Figure(figsize=size, layout="constrained")
+    width = 3.2  # inches, of a panel
+    figure = Figure(figsize=(width * len(groups), 3.4), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
     x = [world["at"][0] for world in results["worlds"]]
     returns = mean_returns(results)
+    colours = [colour for colour in COLOURS if colour != "#000000"]  # which is the mean's
     for panel, (group, runs) in zip(panels, groups.items(), strict=True):
         for i, of_run in enumerate(runs.values()):
-            panel.plot(x, returns[:, of_run], color=COLOURS[i % len(COLOURS)], lw=0.6, alpha=0.7)
+            panel.plot(x, returns[:, of_run], color=colours[i % len(colours)], lw=0.6, alpha=0.7)
         places = [place for of_run in runs.values() for place in of_run]
         panel.plot(x, returns[:, places].mean(1), color="black", lw=2)
-        name = textwrap.fill(group, 36)
+        name = wrapped(group, width)
         panel.set_title(f"{name}\n{len(runs)} runs (colours), {len(places)} policies", fontsize=9)
         panel.set_xlabel(results["axes"][0]["label"])
         panel.grid(alpha=0.3)
