@@ -7,7 +7,7 @@ settings="--env inverted_pendulum --total-env-steps 10000 --threads 1 --compile 
 rollouts="--horizon-min 15 --horizon-max 15 --rollout-rows 10000 --start-spread 0.6 0 0.6 0"
 masses="pole_mass=5,50,75,100,125,150,160,170,180,200,220"
 python -m rmbpo_fast.sweep $settings $rollouts --distort "$masses" --out "$out/mbpo" --algo mbpo --seeds 5
-python -m rmbpo_fast.sweep $settings $rollouts --distort "$masses" --out "$out/rmbpo" --kl-target-nats 0.5 --seeds 5
+python -m rmbpo_fast.sweep $settings $rollouts --distort "$masses" --out "$out/rmbpo" --kl-target-nats 0.5 --seeds 7
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*" --distort "$masses" --out "$out/evaluations"
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*/policies/*" --distort pole_mass=5,100,160,200 --episodes 5 --out "$out/checkpoints"
 python results/average.py "$out/*/*-seed-*"
