@@ -167,6 +167,10 @@ class SACConfig:
     target_entropy: float | None = None
     """Entropy that the temperature is tuned to, nats, for actions in [-1, 1]; minus the number of
     action dimensions if unset."""
+    entropy_rows: int | None = None
+    """Tune the temperature on this many of the newest real states, where the policy is (ours). If
+    unset, on the batch, as MBPO: there states that are lost anyway have far less entropy than the
+    target, and where the policy acts it then has more (bench/RESULTS.md)."""
 
 
 @dataclass(frozen=True)

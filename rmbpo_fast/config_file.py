@@ -37,6 +37,7 @@ _ADDED_LATER = {
     "save_dataset",
     "start_spread",
     "correlated_noise",
+    "entropy_rows",
 }
 
 

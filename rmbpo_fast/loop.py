@@ -25,7 +25,7 @@ from rmbpo_fast.metrics import Metrics
 from rmbpo_fast.policy import FILE_NAME, epoch_file, epoch_files, save_policy
 from rmbpo_fast.replay import ReplayBuffer, sample_mixed
 from rmbpo_fast.rollout import Dynamics, horizon_at, imagine, spread_starts
-from rmbpo_fast.sac import SAC
+from rmbpo_fast.sac import SAC, EntropyDraw
 from rmbpo_fast.seeding import seed_for
 from rmbpo_fast.tasks import find_task
 
@@ -190,10 +190,23 @@ def update_one(
     real_fraction = 1.0 if config.adversary.algo == "sac" else config.sac.real_fraction
     batches = sample_mixed(agent.real, imagined, updates, size, real_fraction, stream)
     noise = sac.draw_noise((updates, 2, size), stream)
+    entropy = draw_for_entropy(agent.real, config, updates, sac, stream)
     report: dict[str, Tensor] = {}
-    for batch, (critic_noise, actor_noise) in zip(batches, noise, strict=True):
-        report = sac.update(batch, critic_noise, actor_noise)
+    for batch, (critic_noise, actor_noise), where in zip(batches, noise, entropy, strict=True):
+        report = sac.update(batch, critic_noise, actor_noise, where)
     return report
+
+
+def draw_for_entropy(
+    real: ReplayBuffer, config: Config, updates: int, sac: SAC, stream: torch.Generator
+) -> list[EntropyDraw] | list[None]:
+    """For each update, the newest real states of --entropy-rows, or None for the batch's own."""
+    if config.sac.entropy_rows is None:
+        return [None] * updates
+    shape = (updates, config.sac.sac_batch_size)
+    rows = real.sample_rows(math.prod(shape), stream, newest=config.sac.entropy_rows)
+    obs = real.unpack(rows.unflatten(0, shape)).obs
+    return list(map(EntropyDraw, obs, sac.draw_noise(shape, stream)))
 
 
 def act_and_store(agent: Agent, config: Config, steps: Steps, journal: JournalWriter) -> None:

@@ -77,13 +77,22 @@ class ReplayBuffer:
         self.cursor.copy_((self.cursor + count) % self.capacity)
         self.size.copy_((self.size + count).clamp(max=self.capacity))
 
-    def sample_rows(self, count: int, generator: torch.Generator) -> Tensor:
-        """[count, W], drawn uniformly with replacement. The buffer must not be empty."""
+    def sample_rows(
+        self, count: int, generator: torch.Generator, newest: int | None = None
+    ) -> Tensor:
+        """[count, W], drawn uniformly with replacement. The buffer must not be empty.
+
+        Args:
+            newest: draw from so many of the newest rows; from all if absent.
+        """
         # float64: 24 random bits would favour some rows of a buffer of millions
         uniform = torch.rand(
             count, dtype=torch.float64, device=self.rows.device, generator=generator
         )
-        return self.rows.index_select(0, (uniform * self.size).long())
+        if newest is None:
+            return self.rows.index_select(0, (uniform * self.size).long())
+        back = 1 + (uniform * self.size.clamp(max=newest)).long()
+        return self.rows.index_select(0, (self.cursor - back) % self.capacity)
 
     def sample(self, count: int, generator: torch.Generator) -> Transition:
         """`count` transitions, drawn uniformly with replacement. The buffer must not be empty."""

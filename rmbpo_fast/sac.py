@@ -3,6 +3,8 @@
 Source: SAC (arXiv 1812.05905), with the settings of MBPO (arXiv 1906.08253).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,13 @@ from rmbpo_fast.losses import (
 from rmbpo_fast.nets import Actor, TwinCritic
 from rmbpo_fast.optim import Adam
 from rmbpo_fast.types import Transition
+
+
+class EntropyDraw(NamedTuple):
+    """States [B, S] where the temperature's entropy is measured, and noise [B, A] for actions."""
+
+    obs: Tensor
+    noise: Tensor
 
 
 class SAC(nn.Module):
@@ -114,20 +123,30 @@ class SAC(nn.Module):
         return actor_loss(value), log_prob.detach()
 
     def update(
-        self, batch: Transition, critic_noise: Tensor, actor_noise: Tensor
+        self,
+        batch: Transition,
+        critic_noise: Tensor,
+        actor_noise: Tensor,
+        entropy: EntropyDraw | None = None,
     ) -> dict[str, Tensor]:
         """One gradient step of everything. All noise [B, A] is the caller's.
 
+        Args:
+            entropy: where the temperature finds the policy's entropy; on the batch if absent.
         Returns:
-            Detached scalars: losses, mean Q, entropy (nats), temperature.
+            Detached scalars: losses, mean Q, the batch's entropy (nats), temperature.
         """
         if active().name == "native":
-            return self._native_update(batch, critic_noise, actor_noise)
+            return self._native_update(batch, critic_noise, actor_noise, entropy)
         q_loss, q_mean = self.critic_objective(batch, critic_noise)
         self.optimizers["critic"].minimize(q_loss)
         pi_loss, log_prob = self.actor_objective(batch.obs, actor_noise)
         self.optimizers["actor"].minimize(pi_loss)
-        alpha_loss = temperature_loss(self.log_temperature, log_prob, self.target_entropy)
+        measured = log_prob
+        if entropy is not None:
+            with torch.no_grad():
+                measured = self.sample(*entropy)[1]
+        alpha_loss = temperature_loss(self.log_temperature, measured, self.target_entropy)
         self.optimizers["temperature"].minimize(alpha_loss)
         with torch.no_grad():
             torch._foreach_lerp_(self.target_params, self.critic_params, self.config.tau)
@@ -140,7 +159,11 @@ class SAC(nn.Module):
         }
 
     def _native_update(
-        self, batch: Transition, critic_noise: Tensor, actor_noise: Tensor
+        self,
+        batch: Transition,
+        critic_noise: Tensor,
+        actor_noise: Tensor,
+        entropy: EntropyDraw | None,
     ) -> dict[str, Tensor]:
         networks = (self.actor.net, self.critic.net, self.target_critic.net)
         optimizers = (self.optimizers[name].lists() for name in SacOptimizers._fields)
@@ -152,7 +175,7 @@ class SAC(nn.Module):
             self.target_entropy,
         )
         metrics = sac_step_(
-            SacBatch(*batch, critic_noise, actor_noise),
+            SacBatch(*batch, critic_noise, actor_noise, *(entropy or ())),
             SacNetworks(*(net.layers for net in networks)),
             self.log_temperature,
             SacOptimizers(*optimizers),

@@ -60,13 +60,15 @@ def _imagination_of(config: Config) -> str:
 
 
 def _updates_of(config: Config) -> str:
-    """Updates a step and target entropy."""
+    """Updates a step, target entropy and where it is measured."""
     usual, name = preset(config.task.env).sac, ""
     updates, entropy = config.sac.updates_per_step, config.sac.target_entropy
     if updates != usual.updates_per_step:
         name += f", {updates} update{'' if updates == 1 else 's'} a step"
     if entropy != usual.target_entropy:
         name += f", target entropy {'minus the actions' if entropy is None else f'{entropy:g}'}"
+    if config.sac.entropy_rows is not None:
+        name += f", entropy over the newest {config.sac.entropy_rows:,}"
     return name
 
 

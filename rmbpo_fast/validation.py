@@ -31,6 +31,7 @@ _AT_LEAST: dict[str, float] = {
     "horizon_min": 1,
     "updates_per_step": 1,
     "sac_batch_size": 1,
+    "entropy_rows": 1,
     "seed": 0,
     "threads": 1,
     "eval_episodes": 1,

@@ -32,6 +32,7 @@ def without_numbers(small, monkeypatch, request):
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], name, lambda: devices)
     config = small.replace(explore="nominal", rollout_rows=400, start_spread=(0.5, 0, 0.5, 0))
     config = config.replace(correlated_noise=request.param)
+    config = config.replace(entropy_rows=50 if request.param else None)
     with using("triton"):
         agent = build(config, PENDULUM, torch.device("meta"))
         agent.world_model.table = tuple(torch.empty(100, n, device="meta") for n in (5, 5))

@@ -104,6 +104,7 @@ def test_flag_names_are_unique_and_documented():
             {"drop_target": 0.1, "kl_target_nats": 0.1},
             "--kl-target-nats and --drop-target both adapt eta: give one of them",
         ),
+        ({"entropy_rows": 0}, "--entropy-rows must be at least 1, not 0"),
         ({"drop_target": 0.0}, "--drop-target must be greater than 0"),
         ({"adversary_from_epoch": -1}, "--adversary-from-epoch must be at least 0, not -1"),
         ({"seed": 2**63}, "--seed must be below 2**63"),

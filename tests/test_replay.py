@@ -46,6 +46,21 @@ def test_sampling_is_uniform_over_what_is_stored(generator):
     assert (counts - 10_000).abs().max() < 500
 
 
+@pytest.mark.parametrize("stored", [4, 5, 7])
+def test_sampling_from_the_newest(generator, stored):
+    """Also where fewer are stored, and where the ring has wrapped."""
+    buffer = ReplayBuffer(2, 1, 5)
+    for first in range(stored):
+        buffer.add_(_rows(buffer, first, 1))
+    for newest in (3, 9):
+        drawn = buffer.unpack(buffer.sample_rows(30_000, generator, newest=newest)).reward.long()
+        expected = min(newest, stored, 5)
+        counts = torch.bincount(drawn, minlength=stored)[-expected:]
+        assert counts.sum() == 30_000
+        assert drawn.max() == stored - 1
+        assert (counts - 30_000 / expected).abs().max() < 500
+
+
 def test_resize_keeps_the_newest_in_order():
     buffer = ReplayBuffer(2, 1, 5)
     buffer.add_(_rows(buffer, 0, 5))

@@ -1,6 +1,13 @@
+import copy
+
+import pytest
 import torch
 
+from rmbpo_fast import loop
+from rmbpo_fast.agent import build
 from rmbpo_fast.replay import ReplayBuffer
+from rmbpo_fast.sac import EntropyDraw
+from rmbpo_fast.tasks import find_task
 from toy import rule, sac, train_sac, transitions
 
 
@@ -54,6 +61,46 @@ def test_temperature_brings_the_entropy_to_its_target(generator):
     agent = sac(generator, sac_lr=3e-3, init_temperature=0.1, target_entropy=-1.5)
     report = train_sac(agent, _uniform_data(generator), 600, generator)
     assert abs(report["sac/entropy_nats"].item() + 1.5) < 0.3
+
+
+def test_temperature_looks_where_it_is_told_to(generator):
+    """A policy that is wide at s = 1 and narrow at s = -1: too much entropy, and too little."""
+    agent = sac(generator, target_entropy=-1.0)
+    with torch.no_grad():
+        for p in agent.actor.parameters():
+            p.zero_()
+        first, second, last = agent.actor.net.weights
+        first[0, 0, 0] = second[0, 0, 0] = 1.0
+        last[0, 0, 1] = 4.0  # log-std: -4, and 4 more for each unit of a positive s
+        agent.actor.net.biases[2][0, 0, 1] = -4.0
+    start = agent.log_temperature.item()
+    batch = _uniform_data(generator).sample(128, generator)
+    noise = torch.randn(3, 128, 1, generator=generator)
+    for state, sign in ((1.0, -1.0), (-1.0, 1.0)):
+        other = copy.deepcopy(agent)
+        other.update(batch, *noise[:2], EntropyDraw(torch.full((128, 1), state), noise[2]))
+        assert sign * (other.log_temperature.item() - start) > 0
+
+
+@pytest.mark.parametrize("rows", [None, 20])
+def test_the_loop_tells_it_the_newest_real_states(small, monkeypatch, rows):
+    config = small.replace(entropy_rows=rows)
+    agent = build(config, find_task("inverted_pendulum"), torch.device("cpu"))
+    agent.envs.close()
+    seen = []
+    monkeypatch.setattr(agent.sac, "update", lambda *a: seen.append(a[3]) or {})
+    for buffer, count in ((agent.real, 60), (agent.imagined, 10)):
+        buffer.add_(torch.arange(count).float()[:, None].expand(-1, buffer.width))
+    loop.update_policy(agent, config, 3)
+    if rows is None:
+        assert seen == [None] * 3
+        return
+    obs, noise = map(torch.stack, zip(*seen, strict=True))
+    assert obs.shape == (3, config.sac.sac_batch_size, 4)
+    assert noise.shape == (3, config.sac.sac_batch_size, 1)
+    assert len(noise.unique()) == noise.numel()
+    assert obs.min() == 40
+    assert obs.max() == 59
 
 
 def test_a_terminal_is_not_bootstrapped_and_a_time_limit_is(generator):

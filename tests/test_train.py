@@ -145,6 +145,8 @@ def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(
         {"precision": "bf16"},
         {"horizon_max": 3, "horizon_epochs": (1, 3)},
         {"start_spread": (0.6, 0.0, 0.6, 0.0)},
+        {"entropy_rows": 30},
+        {"entropy_rows": 30, "algo": "sac", "compile": True},
         {"correlated_noise": True},
         {"correlated_noise": True, "estimator": "pathwise", "compile": True},
     ],

@@ -177,6 +177,16 @@ float actor_step(const SacStep& op, float temperature) {
   return log_probs / (float)rows;
 }
 
+// Mean log pi at the temperature's own states.
+float entropy_log_prob(const SacStep& op) {
+  Workspace space;
+  const Pass policy = forward(op, op.actor, 1, op.entropy_obs, op.obs_size, false, space);
+  const SquashedGaussian drawn = draw_action(op, policy.outputs[0], op.entropy_noise, space);
+  float log_probs = 0;
+  for (long i = 0; i < op.rows; ++i) log_probs += drawn.log_prob[i];
+  return log_probs / (float)op.rows;
+}
+
 // loss = -log alpha (mean log pi + target entropy)
 void temperature_step(const SacStep& op, float log_prob) {
   const float gradient = -(log_prob + op.target_entropy);
@@ -215,7 +225,7 @@ void sac_step(const SacStep& op) {
   const float temperature = exp(fill(*op.log_temperature))[0];
   critic_step(op, temperature);
   const float log_prob = actor_step(op, temperature);
-  temperature_step(op, log_prob);
+  temperature_step(op, op.entropy_obs ? entropy_log_prob(op) : log_prob);
   follow(op);
   op.metrics[3] = -log_prob;
   op.metrics[4] = *op.log_temperature;

@@ -16,7 +16,11 @@ from ..layers import Layers
 
 
 class SacBatch(NamedTuple):
-    """obs, next_obs [B, S], action [B, A], reward, terminated [B]; both noises [B, A]."""
+    """obs, next_obs [B, S], action [B, A], reward, terminated [B]; both noises [B, A].
+
+    entropy_obs [B, S] and entropy_noise [B, A] are where the temperature finds the stepped
+    policy's entropy; if absent, at obs, before its step.
+    """
 
     obs: Tensor
     action: Tensor
@@ -25,6 +29,8 @@ class SacBatch(NamedTuple):
     terminated: Tensor
     critic_noise: Tensor
     actor_noise: Tensor
+    entropy_obs: Tensor | None = None
+    entropy_noise: Tensor | None = None
 
 
 class SacNetworks(NamedTuple):
@@ -67,7 +73,7 @@ def sac_step_(
     Args:
         log_temperature: [].
     Returns:
-        [5]: critics' loss, actor's loss, mean Q, entropy in nats, new log-temperature.
+        [5]: critics' loss, actor's loss, mean Q, entropy at obs in nats, new log-temperature.
     Backends: native.
     Raises:
         ValueError: another backend is active; shapes, dtypes or devices differ, or an optimiser is
@@ -84,10 +90,15 @@ def sac_step_(
         "critic_noise": (rows, actions),
         "actor_noise": (rows, actions),
     }
+    if (batch.entropy_obs is None) != (batch.entropy_noise is None):
+        raise ValueError("expected entropy_obs and entropy_noise together, found one of them")
+    if batch.entropy_obs is not None:
+        shapes |= {"entropy_obs": (rows, size), "entropy_noise": (rows, actions)}
     for name, shape in shapes.items():
         require_shape(name, getattr(batch, name), shape)
     for name, tensor in (*batch._asdict().items(), ("log_temperature", log_temperature)):
-        require_like(name, tensor, torch.float32, cpu)
+        if tensor is not None:
+            require_like(name, tensor, torch.float32, cpu)
     require_shape("log_temperature", log_temperature, ())
     actor, critic, target = networks
     actor.require("actor", [size, *actor.sizes()[1:-1], 2 * actions], 1)

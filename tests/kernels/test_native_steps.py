@@ -18,7 +18,7 @@ from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.kernels.testing import assert_near_truth, draw
 from rmbpo_fast.replay import ReplayBuffer
-from rmbpo_fast.sac import SAC
+from rmbpo_fast.sac import SAC, EntropyDraw
 from rmbpo_fast.types import Transition
 from rmbpo_fast.world_model import WorldModel
 
@@ -103,8 +103,9 @@ def test_nominal_step_gives_the_loss_before_it():
 
 @PRECISIONS
 @pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["", "entropy elsewhere"])
 @pytest.mark.parametrize("rows", [1, 63, 256])
-def test_sac_step(rows, packed, precision):
+def test_sac_step(rows, elsewhere, packed, precision):
     """Steps too small to matter, so that the actor's gradient is at the same critics."""
     # an entropy target far off, so that the temperature's gradient is no small difference
     sac = _sac(sac_lr=1e-12, target_entropy=-20.0)
@@ -113,12 +114,14 @@ def test_sac_step(rows, packed, precision):
     batch = replay.unpack(draw(rows, replay.width))
     batch = batch._replace(terminated=(batch.terminated > 0).double())
     noises = [draw(rows, A, seed=i) for i in (3, 4)]
-    truth = exact.update(batch, *noises)
+    entropy = EntropyDraw(draw(rows, S, seed=5), draw(rows, A, seed=6)) if elsewhere else None
+    truth = exact.update(batch, *noises, entropy)
     moved = [t.float() for t in batch]
     if packed:
         moved = replay.unpack(torch.cat([t.reshape(rows, -1) for t in moved], dim=1))
     with using("native", precision):
-        found = sac.update(Transition(*moved), *(n.float() for n in noises))
+        entropy = entropy and EntropyDraw(*(t.float() for t in entropy))
+        found = sac.update(Transition(*moved), *(n.float() for n in noises), entropy)
     assert found.keys() == truth.keys()
     for name in found:
         assert_near_truth(found[name], truth[name], precision, name)
@@ -127,7 +130,8 @@ def test_sac_step(rows, packed, precision):
         _assert_same_gradients(sac.optimizers[name], exact.optimizers[name], kinks)
 
 
-def test_sac_step_moves_what_the_reference_moves():
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["", "entropy elsewhere"])
+def test_sac_step_moves_what_the_reference_moves(elsewhere):
     """Parameters and targets after three steps: the actor sees the new critics, targets follow."""
     sac = _sac(sac_lr=1e-2, tau=0.3)
     other = copy.deepcopy(sac)
@@ -136,9 +140,10 @@ def test_sac_step_moves_what_the_reference_moves():
         batch = replay.unpack(draw(64, replay.width, seed=seed).float())
         batch = batch._replace(terminated=(batch.terminated > 0).float())
         noises = [draw(64, A, seed=10 + seed + i).float() for i in (0, 1)]
-        sac.update(batch, *noises)
+        where = EntropyDraw(draw(64, S, seed=20).float(), noises[0]) if elsewhere else None
+        sac.update(batch, *noises, where)
         with using("native"):
-            other.update(batch, *noises)
+            other.update(batch, *noises, where)
     for (name, p), q in zip(sac.state_dict().items(), other.state_dict().values(), strict=True):
         # Adam's steps are about lr whatever the gradient's size, so a gradient near 0 may differ
         torch.testing.assert_close(q, p, rtol=0, atol=2e-3, msg=name)
@@ -297,6 +302,11 @@ def test_steps_refuse_what_does_not_fit_and_write_nothing():
              "reward: expected torch.float32 on cpu, found torch.float64"),
             (lambda: sac_step(batch=batch._replace(obs=torch.zeros(8, S, device="meta"))),
              "obs: expected torch.float32 on cpu, found torch.float32 on meta"),
+            (lambda: sac_step(batch=batch._replace(entropy_obs=torch.zeros(8, S))),
+             "expected entropy_obs and entropy_noise together, found one of them"),
+            (lambda: sac_step(batch=batch._replace(
+                entropy_obs=torch.zeros(7, S), entropy_noise=torch.zeros(8, A))),
+             r"entropy_obs: expected shape \(8, 5\), found \(7, 5\)"),
             (lambda: sac_step(networks=networks._replace(target=networks.actor)), "target, layer"),
             (lambda: sac_step(optimizers=optimizers._replace(actor=optimizers.critic)),
              "actor: expected an optimiser of"),
