@@ -146,7 +146,7 @@ struct AdversaryStep {
 struct SacStep {
   long rows, obs_size, action_size, stride;  // stride: between rows
   const float *obs, *action, *reward, *next_obs, *terminated, *critic_noise, *actor_noise;
-  const float *entropy_obs, *entropy_noise;  // no columns; null: the temperature's are obs
+  const float *entropy_obs, *entropy_noise;  // contiguous; null: the temperature's entropy at obs
   SacNetwork actor, critic, target;
   float log_std_min, log_std_max, gamma, tau, target_entropy;
   float* log_temperature;

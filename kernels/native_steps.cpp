@@ -135,7 +135,8 @@ void adversary_step(long ensemble, long rows, Address x, const Network& network,
 }
 
 // shape: rows, obs_size, action_size, stride. columns: obs, action, reward, next_obs, terminated,
-// critic's noise, actor's noise, entropy's obs and noise or 0. numbers: log_std_min, log_std_max, gamma, tau, target_entropy
+// critic's noise, actor's noise, entropy's obs and noise (or 0 twice).
+// numbers: log_std_min, log_std_max, gamma, tau, target_entropy
 void sac_step(const std::vector<long>& shape, const Addresses& columns,
               const std::vector<float>& numbers, const Network& actor, const Network& critic,
               const Network& target, Address log_temperature, const Optimizer& actor_optimizer,
@@ -146,8 +147,8 @@ void sac_step(const std::vector<long>& shape, const Addresses& columns,
   rmbpo::SacStep op{};
   long* const sizes[] = {&op.rows, &op.obs_size, &op.action_size, &op.stride};
   for (std::size_t i = 0; i < 4; ++i) *sizes[i] = shape.at(i);
-  const float** const fields[] = {&op.obs,         &op.action,       &op.reward,
-                                  &op.next_obs,    &op.terminated,   &op.critic_noise,
+  const float** const fields[] = {&op.obs,         &op.action,      &op.reward,
+                                  &op.next_obs,    &op.terminated,  &op.critic_noise,
                                   &op.actor_noise, &op.entropy_obs, &op.entropy_noise};
   for (std::size_t i = 0; i < 9; ++i) *fields[i] = at<const float*>(columns.at(i));
   float* const settings[] = {&op.log_std_min, &op.log_std_max, &op.gamma, &op.tau,

@@ -168,9 +168,10 @@ class SACConfig:
     """Entropy that the temperature is tuned to, nats, for actions in [-1, 1]; minus the number of
     action dimensions if unset."""
     entropy_rows: int | None = None
-    """Tune the temperature on this many of the newest real states, where the policy is (ours). If
-    unset, on the batch, as MBPO: there states that are lost anyway have far less entropy than the
-    target, and where the policy acts it then has more (bench/RESULTS.md)."""
+    """Tune the temperature on this many of the newest real states, where the exploring policy is
+    (ours). If unset, on the batch, as MBPO. On the pendulum a batch also holds states that are
+    lost, where the policy has far less entropy than the target; so it has more where it balances
+    (bench/RESULTS.md)."""
 
 
 @dataclass(frozen=True)

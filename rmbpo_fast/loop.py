@@ -200,7 +200,7 @@ def update_one(
 def draw_for_entropy(
     real: ReplayBuffer, config: Config, updates: int, sac: SAC, stream: torch.Generator
 ) -> list[EntropyDraw] | list[None]:
-    """For each update, the newest real states of --entropy-rows, or None for the batch's own."""
+    """For each update a draw from the newest --entropy-rows real states; None for the batch's."""
     if config.sac.entropy_rows is None:
         return [None] * updates
     shape = (updates, config.sac.sac_batch_size)

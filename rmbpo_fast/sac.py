@@ -134,7 +134,8 @@ class SAC(nn.Module):
         Args:
             entropy: where the temperature finds the policy's entropy; on the batch if absent.
         Returns:
-            Detached scalars: losses, mean Q, the batch's entropy (nats), temperature.
+            Detached scalars: losses, mean Q, entropy as the temperature finds it (nats),
+            temperature.
         """
         if active().name == "native":
             return self._native_update(batch, critic_noise, actor_noise, entropy)
@@ -142,11 +143,10 @@ class SAC(nn.Module):
         self.optimizers["critic"].minimize(q_loss)
         pi_loss, log_prob = self.actor_objective(batch.obs, actor_noise)
         self.optimizers["actor"].minimize(pi_loss)
-        measured = log_prob
         if entropy is not None:
             with torch.no_grad():
-                measured = self.sample(*entropy)[1]
-        alpha_loss = temperature_loss(self.log_temperature, measured, self.target_entropy)
+                log_prob = self.sample(*entropy)[1]
+        alpha_loss = temperature_loss(self.log_temperature, log_prob, self.target_entropy)
         self.optimizers["temperature"].minimize(alpha_loss)
         with torch.no_grad():
             torch._foreach_lerp_(self.target_params, self.critic_params, self.config.tau)

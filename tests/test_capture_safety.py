@@ -17,7 +17,7 @@ from rmbpo_fast.tasks import find_task
 PENDULUM = find_task("inverted_pendulum")
 
 
-@pytest.fixture(params=[False, True], ids=["numbers alone", "numbers correlated"])
+@pytest.fixture(params=[False, True], ids=["", "options of ours"])
 def without_numbers(small, monkeypatch, request):
     """A run's parts on the meta device: shapes and no numbers, so nobody can ask for one.
 

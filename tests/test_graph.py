@@ -169,8 +169,10 @@ def _learn(agent, config, steps):
         ("cpu", RecordedGraphs, "reference", {"termination": "learned", "baseline": "none"}),
         ("cpu", RecordedGraphs, "reference", {"parametrization": "full"}),
         ("cpu", RecordedGraphs, "reference", {"estimator": "pathwise"}),
+        ("cpu", RecordedGraphs, "reference", {"entropy_rows": 50}),
         pytest.param("cuda", CudaGraphs, "reference", {}, marks=NEEDS_GPU),
         pytest.param("cuda", CudaGraphs, "triton", {}, marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", {"entropy_rows": 50}, marks=NEEDS_GPU),
         pytest.param("cuda", CudaGraphs, "triton", {"estimator": "pathwise"}, marks=NEEDS_GPU),
     ],
 )

@@ -45,6 +45,7 @@ def _episode_end(run_dir, after):
         {"termination": "learned"},
         {"compile": True},
         {"correlated_noise": True},
+        {"entropy_rows": 30},
         {"algo": "sac"},
         {"algo": "dr", "randomize": ("pole_mass=2:20", "gravity=8:12")},
         {"explore": "nominal"},

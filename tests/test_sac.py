@@ -84,20 +84,22 @@ def test_temperature_looks_where_it_is_told_to(generator):
 
 @pytest.mark.parametrize("rows", [None, 20])
 def test_the_loop_tells_it_the_newest_real_states(small, monkeypatch, rows):
-    config = small.replace(entropy_rows=rows)
+    config = small.replace(entropy_rows=rows, explore="nominal")
     agent = build(config, find_task("inverted_pendulum"), torch.device("cpu"))
     agent.envs.close()
     seen = []
-    monkeypatch.setattr(agent.sac, "update", lambda *a: seen.append(a[3]) or {})
-    for buffer, count in ((agent.real, 60), (agent.imagined, 10)):
+    for learner in (agent.sac, agent.explorer):
+        monkeypatch.setattr(learner, "update", lambda *a: seen.append(a[3]) or {})
+    for buffer, count in ((agent.real, 60), (agent.imagined, 10), (agent.nominal, 10)):
         buffer.add_(torch.arange(count).float()[:, None].expand(-1, buffer.width))
     loop.update_policy(agent, config, 3)
     if rows is None:
-        assert seen == [None] * 3
+        assert seen == [None] * 6
         return
     obs, noise = map(torch.stack, zip(*seen, strict=True))
-    assert obs.shape == (3, config.sac.sac_batch_size, 4)
-    assert noise.shape == (3, config.sac.sac_batch_size, 1)
+    assert obs.shape == (6, config.sac.sac_batch_size, 4)
+    assert noise.shape == (6, config.sac.sac_batch_size, 1)
+    assert len(obs.flatten(1).unique(dim=0)) == 6
     assert len(noise.unique()) == noise.numel()
     assert obs.min() == 40
     assert obs.max() == 59

@@ -177,7 +177,7 @@ float actor_step(const SacStep& op, float temperature) {
   return log_probs / (float)rows;
 }
 
-// Mean log pi at the temperature's own states.
+// Mean log pi of the policy after its step, at the temperature's own states.
 float entropy_log_prob(const SacStep& op) {
   Workspace space;
   const Pass policy = forward(op, op.actor, 1, op.entropy_obs, op.obs_size, false, space);
@@ -224,8 +224,9 @@ void follow(const SacStep& op) {
 void sac_step(const SacStep& op) {
   const float temperature = exp(fill(*op.log_temperature))[0];
   critic_step(op, temperature);
-  const float log_prob = actor_step(op, temperature);
-  temperature_step(op, op.entropy_obs ? entropy_log_prob(op) : log_prob);
+  float log_prob = actor_step(op, temperature);
+  if (op.entropy_obs) log_prob = entropy_log_prob(op);
+  temperature_step(op, log_prob);
   follow(op);
   op.metrics[3] = -log_prob;
   op.metrics[4] = *op.log_temperature;

@@ -21,18 +21,21 @@ def sac_step_native_(
 ) -> Tensor:
     """See `sac_step_`."""
     (rows, size), actions = batch.obs.shape, batch.action.shape[-1]
-    columns, noises = batch[:5], [batch.critic_noise.contiguous(), batch.actor_noise.contiguous()]
-    entropy = [t.contiguous() for t in batch[7:] if t is not None]
+    *columns, critic_noise, actor_noise, entropy_obs, entropy_noise = batch
+    draws = [critic_noise, actor_noise]
+    if entropy_obs is not None and entropy_noise is not None:
+        draws += [entropy_obs, entropy_noise]
+    draws = [t.contiguous() for t in draws]
     stride = batch.obs.stride(0)
     if any(t.stride(0) != stride or (t.dim() == 2 and t.stride(1) != 1) for t in columns):
         # not the columns of packed rows
         packed = torch.cat([t.reshape(rows, -1) for t in columns], dim=1)
-        columns = packed.split([size, actions, 1, size, 1], dim=1)
+        columns = list(packed.split([size, actions, 1, size, 1], dim=1))
         stride = packed.shape[1]
     metrics = batch.obs.new_empty(5)
     native.sac_step(
         [rows, size, actions, stride],
-        [*addresses([*columns, *noises]), *(addresses(entropy) or [0, 0])],
+        [*addresses([*columns, *draws]), *[0] * (4 - len(draws))],
         settings,
         *map(network, networks),
         log_temperature.data_ptr(),

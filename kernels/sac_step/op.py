@@ -18,8 +18,8 @@ from ..layers import Layers
 class SacBatch(NamedTuple):
     """obs, next_obs [B, S], action [B, A], reward, terminated [B]; both noises [B, A].
 
-    entropy_obs [B, S] and entropy_noise [B, A] are where the temperature finds the stepped
-    policy's entropy; if absent, at obs, before its step.
+    At entropy_obs [B, S] with entropy_noise [B, A] the temperature finds the entropy of the policy
+    after its step; if absent, at obs and before the step.
     """
 
     obs: Tensor
@@ -73,7 +73,7 @@ def sac_step_(
     Args:
         log_temperature: [].
     Returns:
-        [5]: critics' loss, actor's loss, mean Q, entropy at obs in nats, new log-temperature.
+        [5]: critics' loss, actor's loss, mean Q, entropy in nats, new log-temperature.
     Backends: native.
     Raises:
         ValueError: another backend is active; shapes, dtypes or devices differ, or an optimiser is
