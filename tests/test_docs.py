@@ -54,6 +54,7 @@ LISTED = {
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/test_golden.py": "rewrites tests/golden.json",
     "sh results/inverted_pendulum.sh": HOURS,
+    "sh results/inverted_pendulum_entropy.sh": HOURS,
     "sh results/inverted_pendulum_three_updates.sh": HOURS,
     "sh results/hopper.sh": HOURS,
     "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
@@ -260,6 +261,7 @@ def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
     ("name", "planned", "runs", "axis"),
     [
         ("inverted_pendulum", 4, ("mbpo/mbpo-seed-0", "rmbpo/eta-0.05-seed-0"), "pole_mass"),
+        ("inverted_pendulum_entropy", 2, MBPO_AND_RMBPO, "pole_mass"),
         ("inverted_pendulum_three_updates", 2, MBPO_AND_RMBPO, "pole_mass"),
         ("hopper", 2, MBPO_AND_RMBPO, "torso_mass"),
     ],
