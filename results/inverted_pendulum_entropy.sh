@@ -10,4 +10,6 @@ python -m rmbpo_fast.sweep $settings $options --distort "$masses" --out "$out/mb
 python -m rmbpo_fast.sweep $settings $options --distort "$masses" --out "$out/rmbpo" --kl-target-nats 0.5 --seeds 5
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*" --distort "$masses" --out "$out/evaluations"
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*/policies/*" --distort pole_mass=5,100,160,200 --episodes 5 --out "$out/checkpoints"
+python results/average.py "$out/*/*-seed-*"
+python -m rmbpo_fast.evaluate "$out/*/*-seed-*/averaged/policy.safetensors" --distort "$masses" --out "$out/averaged"
 python results/summary.py "$out"
