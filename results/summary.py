@@ -129,7 +129,7 @@ def steadiness(results: dict[str, Any]) -> Figure:
         places = [place for of_run in runs.values() for place in of_run]
         panel.plot(x, returns[:, places].mean(1), color="black", lw=2)
         name = wrapped(group, width)
-        panel.set_title(f"{name}\n{len(runs)} runs (colours), {len(places)} policies", fontsize=9)
+        panel.set_title(f"{name}\n{len(places)} policies, a colour a run", fontsize=9)
         panel.set_xlabel(results["axes"][0]["label"])
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("return; black: mean")
