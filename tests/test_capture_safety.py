@@ -31,8 +31,8 @@ def without_numbers(small, monkeypatch, request):
     name = "_get_fused_kernels_supported_devices"
     monkeypatch.setattr(sys.modules["torch.optim.optimizer"], name, lambda: devices)
     config = small.replace(explore="nominal", rollout_rows=400, start_spread=(0.5, 0, 0.5, 0))
-    config = config.replace(correlated_noise=request.param)
-    config = config.replace(entropy_rows=50 if request.param else None)
+    if request.param:
+        config = config.replace(correlated_noise=True, entropy_rows=50)
     with using("triton"):
         agent = build(config, PENDULUM, torch.device("meta"))
         agent.world_model.table = tuple(torch.empty(100, n, device="meta") for n in (5, 5))

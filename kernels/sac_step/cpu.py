@@ -22,10 +22,8 @@ def sac_step_native_(
     """See `sac_step_`."""
     (rows, size), actions = batch.obs.shape, batch.action.shape[-1]
     *columns, critic_noise, actor_noise, entropy_obs, entropy_noise = batch
-    draws = [critic_noise, actor_noise]
-    if entropy_obs is not None and entropy_noise is not None:
-        draws += [entropy_obs, entropy_noise]
-    draws = [t.contiguous() for t in draws]
+    given = (critic_noise, actor_noise, entropy_obs, entropy_noise)
+    draws = [t.contiguous() for t in given if t is not None]
     stride = batch.obs.stride(0)
     if any(t.stride(0) != stride or (t.dim() == 2 and t.stride(1) != 1) for t in columns):
         # not the columns of packed rows
