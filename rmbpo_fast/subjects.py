@@ -5,13 +5,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmbpo_fast.config import AdversaryConfig, Config
+from rmbpo_fast.config import AdversaryConfig, Config, flag_of
 from rmbpo_fast.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.episodes import evaluation_envs
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.policy import FILE_NAME, Policy
 from rmbpo_fast.presets import preset
 from rmbpo_fast.tasks import find_task
+
+# in the group's name by words of their own, or not part of what a policy learns from
+_NAMED_APART = {
+    *("env", "total_env_steps", "epoch_steps", "randomize", "rollout_chunk_rows"),
+    *("correlated_noise", "start_spread", "horizon_min", "horizon_max", "horizon_epochs"),
+    *("algo", "eta", "kl_target_nats", "drop_target", "adversary_from_epoch", "explore"),
+    *("parametrization", "estimator", "baseline", "adversary_warm_start", "adversary_dims"),
+    *("updates_per_step", "target_entropy", "entropy_rows"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Subject:
 def group_of(config: Config) -> str:
     """`MBPO`, `RMBPO, eta 4`, ..., and which of the settings below aren't the preset's."""
     imagined = "" if config.adversary.algo == "sac" else _imagination_of(config)
-    return _algorithm_of(config) + imagined + _updates_of(config)
+    return _algorithm_of(config) + imagined + _updates_of(config) + _others_of(config)
 
 
 def _imagination_of(config: Config) -> str:
@@ -69,6 +78,22 @@ def _updates_of(config: Config) -> str:
         name += f", target entropy {'minus the actions' if entropy is None else f'{entropy:g}'}"
     if config.sac.entropy_rows is not None:
         name += f", entropy over the newest {config.sac.entropy_rows:,}"
+    return name
+
+
+def _others_of(config: Config) -> str:
+    """Every other setting that the policy learns by, as its flag has it: `, gamma 0.95`."""
+    parts = ["task", "sac"]
+    if config.adversary.algo != "sac":
+        parts += ["model", "rollout"]
+    if config.adversary.adversarial:
+        parts.append("adversary")
+    usual, name = preset(config.task.env), ""
+    for part in parts:
+        for setting, value in vars(getattr(config, part)).items():
+            if setting not in _NAMED_APART and value != getattr(getattr(usual, part), setting):
+                shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+                name += f", {flag_of(setting).lstrip('-')} {shown}"
     return name
 
 

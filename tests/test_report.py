@@ -42,7 +42,7 @@ def test_everything_is_on_the_page(page):
         "Learning curves",
         "InvertedPendulum-v2, pole_mass (2 episodes)",
         "InvertedPendulum-v2, pole_mass and gravity (2 episodes)",
-        "rmbpo (RMBPO, eta 0.05, 1 update a step)",
+        "rmbpo (RMBPO, eta 0.05, 1 update a step, random-steps ",
         "pole angular velocity (rad",
         "world_model",
         "<td>algo</td><td>mbpo</td><td>rmbpo</td>",

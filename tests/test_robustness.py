@@ -26,6 +26,8 @@ from rmbpo_fast.run_files import write_config
 from rmbpo_fast.subjects import find_policies, load_subjects
 from rmbpo_fast.tasks import find_task
 
+MBPO, RMBPO = "MBPO, rollout-rows 50", "RMBPO, eta 0.05, rollout-rows 50"
+
 
 def make_run(folder, env="inverted_pendulum", **settings):
     """A run's folder with a freshly drawn policy: enough for everything that plays it."""
@@ -69,7 +71,7 @@ def test_a_curve_over_one_distortion(runs, capsys):
     assert found["command"].endswith("'runs/*' --distort pole_mass=5,100 --episodes 3 --seed 4")
     assert found["seed"] == 4
     assert found["versions"].keys() == {"rmbpo_fast", "envpool", "mujoco", "numpy"}
-    assert [p["group"] for p in found["policies"]] == ["MBPO", "MBPO", "RMBPO, eta 0.05"]
+    assert [p["group"] for p in found["policies"]] == [MBPO, MBPO, RMBPO]
     assert len(rows) == 6
     assert found["axes"][0]["label"] == "pole mass (kg)"
     assert rows[0]["policy"] == "runs/mbpo-0"
@@ -203,7 +205,7 @@ def test_runs_policies_and_patterns(runs):
     assert len(find_policies(["runs/*"])) == 3
     assert len(find_policies(["runs/*", "runs/mbpo-0", str(last.relative_to(runs))])) == 3
     subjects = load_subjects(["runs/*", str(runs / "runs/mbpo-1"), "runs/mbpo-0/policies/*"])
-    assert [s.group for s in subjects] == ["MBPO", "MBPO", "RMBPO, eta 0.05", "MBPO"]
+    assert [s.group for s in subjects] == [MBPO, MBPO, RMBPO, MBPO]
     assert subjects[3].name.endswith("step-000000250.safetensors")
     # two policies of run mbpo-0, with 10 and 30, are one run with 20
     returns = np.array([[[10.0, 10.0], [40.0, 40.0], [5.0, 5.0], [30.0, 30.0]]])

@@ -35,6 +35,14 @@ PENDULUM = preset("inverted_pendulum")
             {"estimator": "pathwise", "baseline": "none", "adversary_warm_start": False},
             "RMBPO, KL target 0.005 nats, pathwise, baseline none, cold start",
         ),
+        (
+            {"gamma": 0.95, "sac_hidden": (64, 64), "rollout_rows": 5, "adversary_lr": 0.01},
+            "RMBPO, KL target 0.005 nats, sac-hidden 64 64, gamma 0.95, rollout-rows 5, "
+            "adversary-lr 0.01",
+        ),
+        ({"algo": "mbpo", "action_noise_scale": 0.6}, "MBPO, action-noise-scale 0.6"),
+        ({"algo": "mbpo", "adversary_lr": 0.01, "total_env_steps": 9, "threads": 1}, "MBPO"),
+        ({"algo": "sac", "sac_lr": 1e-4, "model_lr": 0.01}, "SAC, sac-lr 0.0001"),
     ],
 )
 def test_groups(settings, group):
@@ -53,3 +61,21 @@ def test_groups(settings, group):
 )
 def test_groups_of_the_baselines(settings, group):
     assert group_of(PENDULUM.replace(**settings)) == group
+
+
+LEARNING = [
+    f"{part}.{setting}"
+    for part in ("task", "model", "adversary", "rollout", "sac")
+    for setting, value in vars(getattr(NO_PRESET, part)).items()
+    if isinstance(value, (int, float))
+]
+# how long, and where eta starts when it is adapted
+UNNAMED = {"task.total_env_steps", "task.epoch_steps", "adversary.eta"}
+
+
+@pytest.mark.parametrize("setting", sorted(set(LEARNING) - UNNAMED))
+def test_each_number_that_a_policy_learns_by_makes_another_group(setting):
+    part, name = setting.split(".")
+    value = getattr(getattr(NO_PRESET, part), name)
+    other = not value if isinstance(value, bool) else value + 1
+    assert group_of(NO_PRESET.replace(**{name: other})) != group_of(NO_PRESET)
