@@ -42,6 +42,7 @@ TINY = {
     "threads": 1,
 }
 MBPO_AND_RMBPO = ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0")
+OPTIONS = "inverted_pendulum_options"
 BUILD = ["-m", "sphinx", "-W", "docs", "build/docs"]
 
 HOURS = "hours; test_a_results_script_makes_its_pictures"
@@ -54,8 +55,9 @@ LISTED = {
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/test_golden.py": "rewrites tests/golden.json",
     "sh results/inverted_pendulum.sh": HOURS,
-    "sh results/inverted_pendulum_entropy.sh": HOURS,
-    "sh results/inverted_pendulum_three_updates.sh": HOURS,
+    "sh results/inverted_pendulum_options.sh inverted_pendulum_small_step": HOURS,
+    "sh results/inverted_pendulum_options.sh inverted_pendulum_entropy": HOURS,
+    "sh results/inverted_pendulum_options.sh inverted_pendulum_three_updates": HOURS,
     "sh results/hopper.sh": HOURS,
     "python bench/gpu_model.py": "counts launches for some ten seconds; no test depends on it",
     "python -m rmbpo_fast.kernels.report": "minutes; tests/kernels/test_report.py",
@@ -258,27 +260,28 @@ def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "planned", "runs", "axis"),
+    ("script", "name", "planned", "runs", "axis"),
     [
-        ("inverted_pendulum", 4, ("mbpo/mbpo-seed-0", "rmbpo/eta-0.05-seed-0"), "pole_mass"),
-        ("inverted_pendulum_entropy", 2, MBPO_AND_RMBPO, "pole_mass"),
-        ("inverted_pendulum_three_updates", 2, MBPO_AND_RMBPO, "pole_mass"),
-        ("hopper", 2, MBPO_AND_RMBPO, "torso_mass"),
+        ("inverted_pendulum", "", 4, ("mbpo/mbpo-seed-0", "rmbpo/eta-0.05-seed-0"), "pole_mass"),
+        (OPTIONS, "inverted_pendulum_small_step", 2, MBPO_AND_RMBPO, "pole_mass"),
+        (OPTIONS, "inverted_pendulum_entropy", 2, MBPO_AND_RMBPO, "pole_mass"),
+        (OPTIONS, "inverted_pendulum_three_updates", 2, MBPO_AND_RMBPO, "pole_mass"),
+        ("hopper", "", 2, MBPO_AND_RMBPO, "torso_mass"),
     ],
 )
 def test_a_results_script_makes_its_pictures(
-    name, planned, runs, axis, tmp_path, stand_ins, monkeypatch
+    script, name, planned, runs, axis, tmp_path, stand_ins, monkeypatch
 ):
-    """results/<name>.sh: sweeps up to their plan, the rest with two runs of a moment."""
+    """results/<script>.sh: sweeps up to their plan, the rest with two runs of a moment."""
     monkeypatch.chdir(tmp_path)
-    script = (ROOT / "results" / f"{name}.sh").read_text()
-    calls = calls_of(script, stand_ins, tmp_path)
+    text = f"set -- {name}\n" + (ROOT / "results" / f"{script}.sh").read_text()
+    calls = calls_of(text, stand_ins, tmp_path)
     sweeps = [words for words in calls if "rmbpo_fast.sweep" in words]
     assert len(sweeps) == planned
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
     task = sweeps[0][sweeps[0].index("--env") + 1]
-    out = tmp_path / "runs/results" / name
+    out = tmp_path / "runs/results" / (name or script)
     for run in runs:
         settings = flags(env=task, algo=run.split("/")[0], **TINY, run_dir=out / run)
         assert train.main(settings) == 0
