@@ -196,7 +196,7 @@ def gains_table(groups: dict[str, list[Run]], spread: np.ndarray) -> Table:
         policies = [Policy.load(run.folder) for run in runs]
         rows = [[*feedback_gains(p, spread), *p(np.zeros(len(spread)))] for p in policies]
         low, high = np.min(rows, axis=0), np.max(rows, axis=0)
-        ends = zip(low, high, strict=True)
+        ends = zip(low.round(1), high.round(1), strict=True)
         table.add_row(group, *(f"{a:.1f}" if a == b else f"{a:.1f} to {b:.1f}" for a, b in ends))
     return table
 

@@ -16,7 +16,7 @@ from rmbpo_fast.tasks import find_task
 # in the group's name by words of their own, or not part of what a policy learns from
 _NAMED_APART = {
     *("env", "total_env_steps", "epoch_steps", "randomize", "rollout_chunk_rows"),
-    *("correlated_noise", "start_spread", "horizon_min", "horizon_max", "horizon_epochs"),
+    *("correlated_noise", "start_spread", "horizon_min", "horizon_max"),
     *("algo", "eta", "kl_target_nats", "drop_target", "adversary_from_epoch", "explore"),
     *("parametrization", "estimator", "baseline", "adversary_warm_start", "adversary_dims"),
     *("updates_per_step", "target_entropy", "entropy_rows"),
@@ -49,7 +49,9 @@ class Subject:
 
 
 def group_of(config: Config) -> str:
-    """`MBPO`, `RMBPO, eta 4`, ..., and which of the settings below aren't the preset's."""
+    """`MBPO`, `RMBPO, eta 4`, ..., and each setting that isn't the preset's.
+
+    How long a run is and what it runs on make no other group."""
     imagined = "" if config.adversary.algo == "sac" else _imagination_of(config)
     return _algorithm_of(config) + imagined + _updates_of(config) + _others_of(config)
 

@@ -20,8 +20,12 @@ import rmbpo_fast
 from conftest import SMALL, flags
 from pages import FENCE, Block, blocks, calls_of, write_stand_ins
 from rmbpo_fast import analyze, evaluate, report, sweep, train, video
+from rmbpo_fast.cli import parse
+from rmbpo_fast.config import Config
+from rmbpo_fast.config_file import read_config
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.policy import Policy, epoch_files
+from rmbpo_fast.subjects import group_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -225,6 +229,20 @@ def put_file(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, scope[name], raising=False)
 
 
+def config_of(words: list[str]) -> Config:
+    """The settings that a sweep with one setting hands to its runs."""
+    flags_of_train = words[words.index("rmbpo_fast.sweep") + 1 :]
+    for flag in ("--distort", "--out", "--seeds"):
+        at = flags_of_train.index(flag)
+        del flags_of_train[at : at + 2]
+    return parse(flags_of_train)
+
+
+def groups_in(folder: Path) -> set[str]:
+    """The groups of the runs that are kept there."""
+    return {group_of(read_config(file.parent)) for file in folder.rglob("config.json")}
+
+
 @pytest.mark.skipif(backend.native is None, reason="the pages use the native library")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_a_page_says_to_type_works(page, runs, stand_ins, tmp_path, monkeypatch):
@@ -280,6 +298,8 @@ def test_a_results_script_makes_its_pictures(
     assert len(sweeps) == planned
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
+        if name:
+            assert group_of(config_of(words)) in groups_in(ROOT / "results" / name)
     task = sweeps[0][sweeps[0].index("--env") + 1]
     out = tmp_path / "runs/results" / (name or script)
     for run in runs:
