@@ -51,7 +51,8 @@ class Subject:
 def group_of(config: Config) -> str:
     """`MBPO`, `RMBPO, eta 4`, ..., and each setting that isn't the preset's.
 
-    How long a run is and what it runs on make no other group."""
+    How long a run is and what it runs on make no other group.
+    """
     imagined = "" if config.adversary.algo == "sac" else _imagination_of(config)
     return _algorithm_of(config) + imagined + _updates_of(config) + _others_of(config)
 
@@ -85,17 +86,16 @@ def _updates_of(config: Config) -> str:
 
 def _others_of(config: Config) -> str:
     """Every other setting that the policy learns by, as its flag has it: `, gamma 0.95`."""
-    parts = ["task", "sac"]
+    settings = vars(config.task) | vars(config.sac)
     if config.adversary.algo != "sac":
-        parts += ["model", "rollout"]
+        settings |= vars(config.model) | vars(config.rollout)
     if config.adversary.adversarial:
-        parts.append("adversary")
-    usual, name = preset(config.task.env), ""
-    for part in parts:
-        for setting, value in vars(getattr(config, part)).items():
-            if setting not in _NAMED_APART and value != getattr(getattr(usual, part), setting):
-                shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-                name += f", {flag_of(setting).lstrip('-')} {shown}"
+        settings |= vars(config.adversary)
+    usual, name = preset(config.task.env).flat(), ""
+    for setting, value in settings.items():
+        if setting not in _NAMED_APART and value != usual[setting]:
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            name += f", {flag_of(setting).lstrip('-')} {shown}"
     return name
 
 

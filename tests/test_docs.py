@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import tyro
 
 import rmbpo_fast
 from conftest import SMALL, flags
@@ -22,10 +23,9 @@ from pages import FENCE, Block, blocks, calls_of, write_stand_ins
 from rmbpo_fast import analyze, evaluate, report, sweep, train, video
 from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config
-from rmbpo_fast.config_file import read_config
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.policy import Policy, epoch_files
-from rmbpo_fast.subjects import group_of
+from rmbpo_fast.subjects import group_of, load_subjects
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -231,16 +231,9 @@ def put_file(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config_of(words: list[str]) -> Config:
     """The settings that a sweep with one setting hands to its runs."""
-    flags_of_train = words[words.index("rmbpo_fast.sweep") + 1 :]
-    for flag in ("--distort", "--out", "--seeds"):
-        at = flags_of_train.index(flag)
-        del flags_of_train[at : at + 2]
-    return parse(flags_of_train)
-
-
-def groups_in(folder: Path) -> set[str]:
-    """The groups of the runs that are kept there."""
-    return {group_of(read_config(file.parent)) for file in folder.rglob("config.json")}
+    flags_of_sweep = words[words.index("rmbpo_fast.sweep") + 1 :]
+    _, of_train = tyro.cli(sweep.Arguments, args=flags_of_sweep, return_unknown_args=True)
+    return parse(of_train)
 
 
 @pytest.mark.skipif(backend.native is None, reason="the pages use the native library")
@@ -299,7 +292,8 @@ def test_a_results_script_makes_its_pictures(
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
         if name:
-            assert group_of(config_of(words)) in groups_in(ROOT / "results" / name)
+            kept = load_subjects([f"{ROOT}/results/{name}/*/*-seed-*"])
+            assert group_of(config_of(words)) in {run.group for run in kept}
     task = sweeps[0][sweeps[0].index("--env") + 1]
     out = tmp_path / "runs/results" / (name or script)
     for run in runs:
