@@ -8,38 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 import pytest
-import scipy.stats
-import torch
 
-from conftest import flags
+from conftest import flags, make_run
 from rmbpo_fast import evaluate, train
-from rmbpo_fast.agent import build
 from rmbpo_fast.episodes import play
 from rmbpo_fast.errors import StorageError
-from rmbpo_fast.policy import FILE_NAME, Policy, save_policy
+from rmbpo_fast.policy import FILE_NAME, Policy
 from rmbpo_fast.presets import preset
 from rmbpo_fast.robustness import Store, summaries, summarise
-from rmbpo_fast.run_files import write_config
 from rmbpo_fast.subjects import find_policies, load_subjects
-from rmbpo_fast.tasks import find_task
 
 MBPO, RMBPO = "MBPO, rollout-rows 50", "RMBPO, eta 0.05, rollout-rows 50"
-
-
-def make_run(folder, env="inverted_pendulum", **settings):
-    """A run's folder with a freshly drawn policy: enough for everything that plays it."""
-    config = preset(env).replace(device="cpu", rollout_rows=50, **settings)
-    task = find_task(env)
-    agent = build(config, task, torch.device("cpu"))
-    folder.mkdir(parents=True)
-    write_config(folder, config, {"backend": "reference", "threads": 1, "device": "cpu"})
-    file = folder / FILE_NAME
-    save_policy(file, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
-    agent.envs.close()
-    return folder
 
 
 @pytest.fixture
@@ -257,55 +238,6 @@ def test_sigterm_removes_the_private_models(runs):
     folder = done.stdout.strip()
     assert folder
     assert not (runs / folder).exists()
-
-
-def gymnasium_returns(policy, env_id, noise, scale, episodes, **kwargs):
-    """A plain loop over Gymnasium's own environment, its noise drawn by scipy or numpy."""
-    env, rng = gymnasium.make(env_id, **kwargs), np.random.default_rng(1)
-    low, high = env.action_space.low, env.action_space.high
-    weight = {"Hopper-v4": 1e-3, "Walker2d-v4": 1e-3, "HalfCheetah-v4": 0.1}.get(env_id, 0.0)
-    returns = []
-    for episode in range(episodes):
-        obs, _ = env.reset(seed=episode)
-        total, over = 0.0, False
-        while not over:
-            action = policy(obs).astype(np.float64)
-            if noise == "uniform":
-                simulated = action + rng.uniform(-scale, scale, size=action.shape)
-            else:
-                a, b = (low - action) / scale, (high - action) / scale
-                simulated = scipy.stats.truncnorm.rvs(a, b, action, scale, size=1, random_state=rng)
-            obs, reward, terminated, truncated, _ = env.step(simulated)
-            # the control cost belongs to the clean action
-            total += reward + weight * (np.sum(simulated**2) - np.sum(action**2))
-            over = terminated or truncated
-        returns.append(total)
-    return np.array(returns)
-
-
-@pytest.mark.parametrize(
-    ("env", "env_id", "kwargs"),
-    [
-        ("inverted_pendulum", "InvertedPendulum-v4", {}),
-        ("hopper", "Hopper-v4", {}),
-        ("halfcheetah", "HalfCheetah-v4", {"reset_noise_scale": 0.005}),
-        ("walker2d", "Walker2d-v4", {}),
-    ],
-)
-def test_nominal_returns_are_those_of_a_plain_gymnasium_loop(env, env_id, kwargs, tmp_path):
-    """Thirty episodes each way of a policy that no one trained: its returns vary."""
-    policy = Policy.load(make_run(tmp_path / "run", env, seed=3))
-    config = preset(env).task
-    ours = play(policy.unit_action, config, 30, 5)
-    theirs = gymnasium_returns(
-        policy, env_id, config.action_noise, config.action_noise_scale, 30, **kwargs
-    )
-    difference = scipy.stats.bootstrap(
-        (ours, theirs), lambda x, y, axis: x.mean(axis) - y.mean(axis), rng=np.random.default_rng(0)
-    ).confidence_interval
-    assert difference.low <= 0.0 <= difference.high
-    # the bootstrap's interval may be wide: the means must agree within a tenth of the returns too
-    assert abs(ours.mean() - theirs.mean()) < 0.1 * np.abs(theirs).mean() + 1.0
 
 
 def test_evaluating_a_trained_run(small_flags, tmp_path, monkeypatch):

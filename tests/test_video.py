@@ -3,8 +3,8 @@
 import mujoco
 import numpy as np
 import pytest
-from test_robustness import make_run
 
+from conftest import make_run
 from rmbpo_fast import evaluate, video
 from rmbpo_fast.distortion import Physics
 from rmbpo_fast.errors import RmbpoError
