@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rmbpo_fast.config_file import CONFIG_FILE, read_config
-from rmbpo_fast.figures import COLOURS, legend_below, save, wrapped
+from rmbpo_fast.figures import COLOURS, legend_below, save, told_apart, wrapped
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.subjects import group_of
@@ -77,12 +77,13 @@ def learning_curves(groups: dict[str, list[Run]], task: str) -> Figure:
     """Mean over seeds, with their range; over the epochs that all of a group's runs have."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
+    names, common = told_apart(groups)
     for i, (group, runs) in enumerate(groups.items()):
         length = min(len(run.metrics["env_step"]) for run in runs)
         steps = runs[0].metrics["env_step"][:length]
         returns = np.array([run.metrics["eval/return_mean"][:length] for run in runs])
         colour = COLOURS[i % len(COLOURS)]
-        axes.plot(steps, returns.mean(0), color=colour, label=f"{group} ({len(runs)})")
+        axes.plot(steps, returns.mean(0), color=colour, label=f"{names[group]} ({len(runs)})")
         axes.fill_between(steps, returns.min(0), returns.max(0), color=colour, alpha=0.2, lw=0)
     if task in PUBLISHED:
         steps, mean, std = np.array(PUBLISHED[task]).T
@@ -92,7 +93,7 @@ def learning_curves(groups: dict[str, list[Run]], task: str) -> Figure:
     axes.set_ylabel("return, mean and range over seeds")
     axes.set_title(task)
     axes.grid(alpha=0.3)
-    legend_below(figure)
+    legend_below(figure, common)
     return figure
 
 
@@ -117,6 +118,7 @@ def steadiness(results: dict[str, Any]) -> Figure:
         results: results.json of an evaluation of 'policies/*' over one axis.
     """
     groups = places_of_runs(results)
+    names, common = told_apart(groups)
     width = 3.2  # inches, of a panel
     figure = Figure(figsize=(width * len(groups), 3.4), layout="constrained")
     panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
@@ -128,11 +130,13 @@ def steadiness(results: dict[str, Any]) -> Figure:
             panel.plot(x, returns[:, of_run], color=colours[i % len(colours)], lw=0.6, alpha=0.7)
         places = [place for of_run in runs.values() for place in of_run]
         panel.plot(x, returns[:, places].mean(1), color="black", lw=2)
-        name = wrapped(group, width)
+        name = wrapped(names[group], width)
         panel.set_title(f"{name}\n{len(places)} policies, a colour a run", fontsize=9)
         panel.set_xlabel(results["axes"][0]["label"])
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("return; black: mean")
+    if common:
+        figure.suptitle(wrapped(common, figure.get_figwidth()), fontsize=9)
     return figure
 
 

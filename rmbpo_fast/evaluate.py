@@ -89,11 +89,12 @@ def _write_csv(path: Path, results: dict[str, Any]) -> None:
 def _print_table(console: Console, results: dict[str, Any]) -> None:
     """A line per world: each group's return and its interval."""
     groups = [g["group"] for g in results["worlds"][0]["groups"]]
-    table = Table(box=None, padding=(0, 1))
+    names, common = figures.told_apart(groups)
+    table = Table(box=None, padding=(0, 1), caption=common or None)
     for axis in results["axes"]:
         table.add_column(axis["name"], justify="right")
     for group in groups:
-        table.add_column(group, justify="right")
+        table.add_column(names[group], justify="right")
     for world in results["worlds"]:
         cells = [f"{value:g}" for value in world["at"]]
         for g in world["groups"]:

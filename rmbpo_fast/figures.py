@@ -1,6 +1,7 @@
 """The pictures of the evaluation, as PNG and PDF. They draw results; they compute none."""
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +34,45 @@ def wrapped(text: str, inches: float) -> str:
     return textwrap.fill(text, int(_CHARACTERS_PER_INCH * inches))
 
 
-def legend_below(figure: Figure) -> None:
-    """All labels of the figure under it: in two columns where they are short."""
+def told_apart(groups: Iterable[str]) -> tuple[dict[str, str], str]:
+    """What tells groups apart, by group, and the settings that all of them have (or "").
+
+    A group's name is its algorithm and its settings, with ", " between them (`subjects.group_of`).
+    """
+    settings = {group: group.split(", ")[1:] for group in groups}
+    first, *others = settings.values()
+    common = [s for s in first if others and all(s in other for other in others)]
+    names = {
+        group: ", ".join([group.split(", ")[0], *(s for s in own if s not in common)])
+        for group, own in settings.items()
+    }
+    return names, "all: " + ", ".join(common) if common else ""
+
+
+def legend_below(figure: Figure, title: str = "") -> None:
+    """All labels of the figure under it, below a title: in two columns where they are short."""
     entries = [
         entry for a in figure.axes for entry in zip(*a.get_legend_handles_labels(), strict=True)
     ]
     handles = [handle for handle, _ in entries]
     labels = [wrapped(label, figure.get_figwidth()) for _, label in entries]
     columns = 2 if max(map(len, labels)) <= _MOST_OF_HALF_A_LINE else 1
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    figure.legend(
+        handles,
+        labels,
+        title=wrapped(title, figure.get_figwidth()),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+    )
 
 
-def _names(results: dict[str, Any]) -> dict[str, str]:
-    """Legend text per group: its name and number of runs."""
+def _names(results: dict[str, Any]) -> tuple[dict[str, str], str]:
+    """Legend text per group, what tells it apart and its number of runs; and its title."""
     counts = {group: rows[0]["runs"] for group, rows in by_group(results).items()}
-    return {g: f"{g} ({n} {'run' if n == 1 else 'runs'})" for g, n in counts.items()}
+    names, common = told_apart(counts)
+    runs = {group: f"({n} {'run' if n == 1 else 'runs'})" for group, n in counts.items()}
+    return {group: f"{name} {runs[group]}" for group, name in names.items()}, common
 
 
 def by_group(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -86,7 +111,7 @@ def robustness_curve(results: dict[str, Any]) -> Figure:
     axis = results["axes"][0]
     x = [world["at"][0] for world in results["worlds"]]
     banded = False
-    names = _names(results)
+    names, common = _names(results)
     for i, (group, rows) in enumerate(by_group(results).items()):
         colour, marker = COLOURS[i % len(COLOURS)], _MARKERS[i % len(_MARKERS)]
         values = [row["value"] for row in rows]
@@ -103,7 +128,7 @@ def robustness_curve(results: dict[str, Any]) -> Figure:
     bottom, top = axes.get_ylim()
     axes.set_ylim(min(0.0, bottom), max(1.05 * top, top))
     axes.grid(alpha=0.3)
-    legend_below(figure)
+    legend_below(figure, common)
     return figure
 
 
@@ -114,7 +139,7 @@ def heat_map(results: dict[str, Any]) -> Figure:
         results: `robustness.as_json` of an experiment with two axes.
     """
     across, down = results["axes"]
-    names = _names(results)
+    names, common = _names(results)
     of_group = grids(results)
     low, high = value_range(of_group)
     columns = min(len(of_group), 3)
@@ -134,7 +159,8 @@ def heat_map(results: dict[str, Any]) -> Figure:
     figure.supxlabel(across["label"], fontsize="medium")
     figure.colorbar(image, ax=panels, label=_value_label(results["statistic"]))
     note = " (dotted: nominal)" if any(panel.lines for panel in panels.flat) else ""
-    figure.suptitle(_title(results) + note)
+    title = wrapped(common, figure.get_figwidth() / 1.2)  # in a larger font
+    figure.suptitle(f"{_title(results)}{note}\n{title}".rstrip())
     return figure
 
 
