@@ -14,12 +14,14 @@ import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import bootstrap
 
 from rmbpo_fast.config_file import CONFIG_FILE, read_config
-from rmbpo_fast.figures import COLOURS, legend_below, save, told_apart, wrapped
+from rmbpo_fast.figures import COLOURS, legend_below, save, wrapped
+from rmbpo_fast.groups import group_of, told_apart
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import fitted_rows, read_metrics
-from rmbpo_fast.subjects import group_of
+from rmbpo_fast.robustness import summarise
 
 LAST_FITS = 10
 # MBPO's own curves, arXiv 1906.08253: real steps, mean and std of the return over seeds
@@ -154,14 +156,55 @@ def feedback_gains(policy: Policy, spread: np.ndarray) -> np.ndarray:
 
 def spread_table(results: dict[str, Any]) -> Table:
     """Standard deviation of the return over a run's checkpoints, beside that over runs."""
-    table = Table("group", "world", "mean", "std over checkpoints", "std over runs")
-    for group, runs in places_of_runs(results).items():
+    groups = places_of_runs(results)
+    names, common = told_apart(groups)
+    columns = ("group", "world", "mean", "std over checkpoints", "std over runs")
+    table = Table(*columns, caption=common)
+    for group, runs in groups.items():
         for world, returns in zip(results["worlds"], mean_returns(results), strict=True):
             means = [returns[places].mean() for places in runs.values()]
             within = np.mean([returns[places].std() for places in runs.values()])
             cells = (np.mean(means), within, np.std(means))
-            table.add_row(group, f"{world['at'][0]:g}", *(f"{cell:.0f}" for cell in cells))
+            table.add_row(names[group], f"{world['at'][0]:g}", *(f"{cell:.0f}" for cell in cells))
     return table
+
+
+def over_the_worlds(results: dict[str, Any]) -> Table:
+    """Mean over all worlds with its 95 % interval, and how far each group is above the first.
+
+    Args:
+        results: results.json of an evaluation with one policy a run.
+    """
+    places: dict[str, list[int]] = {}
+    for i, policy in enumerate(results["policies"]):
+        places.setdefault(policy["group"], []).append(i)
+    names, common = told_apart(places)
+    columns = ("group", "mean", "interval", "above the first", "interval", "each")
+    table = Table(*columns, caption=common)
+    means = mean_returns(results).mean(axis=0)
+    first, *_ = places.values()
+    for group, own in places.items():
+        found = summarise(group, means[own], "mean")
+        cells = [f"{found.value:.0f}", "" if found.low is None else _ends(found.low, found.high)]
+        if own is not first and min(len(first), len(own)) > 1:
+            above = bootstrap(
+                (means[own], means[first]),
+                lambda a, b, axis: a.mean(axis) - b.mean(axis),
+                method="percentile",
+                rng=np.random.default_rng(0),
+            ).confidence_interval
+            cells += [
+                f"{means[own].mean() - means[first].mean():.0f}",
+                _ends(above.low, above.high),
+            ]
+        else:
+            cells += ["", ""]
+        table.add_row(names[group], *cells, " ".join(f"{mean:.0f}" for mean in means[own]))
+    return table
+
+
+def _ends(low: float, high: float) -> str:
+    return f"{low:.0f} to {high:.0f}"
 
 
 def adversary_table(groups: dict[str, list[Run]]) -> Table:
@@ -175,7 +218,9 @@ def adversary_table(groups: dict[str, list[Run]]) -> Table:
         "share, newest",
         "eta",
     )
-    table = Table("group", *columns, "eta² Var / 2", "return at the end", "hours, each")
+    names, common = told_apart(groups)
+    more = ("eta² Var / 2", "return at the end", "hours, each")
+    table = Table("group", *columns, *more, caption=common)
     for group, runs in groups.items():
         rows = []
         for run in runs:
@@ -188,20 +233,22 @@ def adversary_table(groups: dict[str, list[Run]]) -> Table:
         last = np.mean([run.metrics["eval/return_mean"][-1] for run in runs])
         hours = np.mean([run.metrics["time/wall_s"][-1] for run in runs]) / 3600
         texts = ["" if np.isnan(cell) else f"{cell:.3g}" for cell in cells]
-        table.add_row(group, *texts, f"{last:.0f}", f"{hours:.2f}")
+        table.add_row(names[group], *texts, f"{last:.0f}", f"{hours:.2f}")
     return table
 
 
 def gains_table(groups: dict[str, list[Run]], spread: np.ndarray) -> Table:
     """Range over runs of the last policy's gains, and of its action at the upright pole."""
     columns = ("d action / d x", "angle", "x velocity", "angular velocity", "action at 0")
-    table = Table("group", *columns)
+    names, common = told_apart(groups)
+    table = Table("group", *columns, caption=common)
     for group, runs in groups.items():
         policies = [Policy.load(run.folder) for run in runs]
         rows = [[*feedback_gains(p, spread), *p(np.zeros(len(spread)))] for p in policies]
         low, high = np.min(rows, axis=0), np.max(rows, axis=0)
         ends = zip(low.round(1), high.round(1), strict=True)
-        table.add_row(group, *(f"{a:.1f}" if a == b else f"{a:.1f} to {b:.1f}" for a, b in ends))
+        cells = (f"{a:.1f}" if a == b else f"{a:.1f} to {b:.1f}" for a, b in ends)
+        table.add_row(names[group], *cells)
     return table
 
 
@@ -215,6 +262,10 @@ def main(arguments: Arguments) -> None:
     console.print(adversary_table(groups))
     if task == "inverted_pendulum":
         console.print(gains_table(groups, np.array([0.05, 0.01, 0.1, 0.1])))
+    for file in sorted(folder.glob("*/*/results.json")):
+        if file.parents[1].name in ("evaluations", "averaged"):
+            console.print(f"{file.parents[1].name}/{file.parent.name}, mean over the worlds")
+            console.print(over_the_worlds(json.loads(file.read_text())))
     for file in sorted(folder.glob("checkpoints/*/results.json")):
         results = json.loads(file.read_text())
         save(steadiness(results), folder / f"steadiness_{file.parent.name}")

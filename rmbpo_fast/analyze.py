@@ -20,9 +20,9 @@ from rmbpo_fast import __version__, figures
 from rmbpo_fast.analysis import adversary_effect, model_error, play_episodes, q_gap
 from rmbpo_fast.dimensions import Dimension, dimensions
 from rmbpo_fast.errors import ConfigError, run_command
+from rmbpo_fast.groups import group_of
 from rmbpo_fast.run_files import load_run
 from rmbpo_fast.storage import write_csv_atomically, write_text_atomically
-from rmbpo_fast.subjects import group_of
 from rmbpo_fast.tasks import find_task
 
 # column of dimensions.csv, heading on the terminal ("" is not shown there), format

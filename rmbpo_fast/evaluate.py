@@ -22,6 +22,7 @@ from rich.table import Table
 from rmbpo_fast import __version__, figures
 from rmbpo_fast.errors import ConfigError, run_command
 from rmbpo_fast.grids import Experiment, make_experiment, paper_experiments
+from rmbpo_fast.groups import told_apart
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.robustness import Store, as_json, check_worlds, play_all
 from rmbpo_fast.storage import write_csv_atomically, write_text_atomically
@@ -89,7 +90,7 @@ def _write_csv(path: Path, results: dict[str, Any]) -> None:
 def _print_table(console: Console, results: dict[str, Any]) -> None:
     """A line per world: each group's return and its interval."""
     groups = [g["group"] for g in results["worlds"][0]["groups"]]
-    names, common = figures.told_apart(groups)
+    names, common = told_apart(groups)
     table = Table(box=None, padding=(0, 1), caption=common or None)
     for axis in results["axes"]:
         table.add_column(axis["name"], justify="right")

@@ -1,7 +1,6 @@
 """The pictures of the evaluation, as PNG and PDF. They draw results; they compute none."""
 
 import textwrap
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 
 from rmbpo_fast.dimensions import Dimension
+from rmbpo_fast.groups import told_apart
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -32,21 +32,6 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 def wrapped(text: str, inches: float) -> str:
     """A long text, a group's name above all, in lines that fit."""
     return textwrap.fill(text, int(_CHARACTERS_PER_INCH * inches))
-
-
-def told_apart(groups: Iterable[str]) -> tuple[dict[str, str], str]:
-    """What tells groups apart, by group, and the settings that all of them have (or "").
-
-    A group's name is its algorithm and its settings, with ", " between them (`subjects.group_of`).
-    """
-    settings = {group: group.split(", ")[1:] for group in groups}
-    first, *others = settings.values()
-    common = [s for s in first if others and all(s in other for other in others)]
-    names = {
-        group: ", ".join([group.split(", ")[0], *(s for s in own if s not in common)])
-        for group, own in settings.items()
-    }
-    return names, "all: " + ", ".join(common) if common else ""
 
 
 def legend_below(figure: Figure, title: str = "") -> None:

@@ -21,10 +21,11 @@ from rmbpo_fast import __version__, report_figures
 from rmbpo_fast.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.errors import ConfigError, StorageError, run_command
 from rmbpo_fast.figures import COLOURS
+from rmbpo_fast.groups import group_of
 from rmbpo_fast.metrics import PHASES
 from rmbpo_fast.policy import FILE_NAME, Policy, epoch_files
 from rmbpo_fast.storage import write_text_atomically
-from rmbpo_fast.subjects import find_policies, group_of
+from rmbpo_fast.subjects import find_policies
 
 
 @dataclass(frozen=True)

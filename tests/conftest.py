@@ -17,6 +17,8 @@ from rmbpo_fast.presets import preset
 from rmbpo_fast.run_files import write_config
 from rmbpo_fast.tasks import find_task
 
+pytest.register_assert_rewrite("page_calls", "pages", "parity")  # helpers that assert
+
 # A run in which every part works, on networks so small that it takes seconds.
 SMALL = {
     "total_env_steps": 200,

@@ -175,7 +175,7 @@ def make_call(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> 
             assert status == 0, f"{shown}: status {status}"
             _made.add(tuple(words))
             return
-    raise AssertionError(f"{shown}: no test knows this command; tests/test_docs.py must")
+    raise AssertionError(f"{shown}: no test knows this command; tests/page_calls.py must")
 
 
 def put_file(block: Block, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

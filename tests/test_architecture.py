@@ -30,7 +30,7 @@ LEVELS = [
         "presets",
         "policy",
     },
-    {"config_file", "game"},
+    {"config_file", "game", "groups"},
     {"effect", "rollout", "tasks"},
     {"adversary"},
     {"adversary_fit"},

@@ -20,8 +20,9 @@ from pages import FENCE, blocks, calls_of, write_stand_ins
 from rmbpo_fast import sweep, train
 from rmbpo_fast.cli import parse
 from rmbpo_fast.config import Config
+from rmbpo_fast.groups import group_of
 from rmbpo_fast.kernels import backend
-from rmbpo_fast.subjects import group_of, load_subjects
+from rmbpo_fast.subjects import load_subjects
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
@@ -129,11 +130,21 @@ def test_a_results_script_makes_its_pictures(
         assert (out / picture).is_file()
 
 
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page: lower case, hyphens for spaces, no other signs."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_that_a_page_links_to_exist(page):
+def test_files_and_headings_that_a_page_links_to_exist(page):
     prose = FENCE.sub("", page.read_text())
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose):
-        assert target.startswith("https://") or (page.parent / target).is_file(), target
+    for target in re.findall(r"\]\(([^)]+)\)", prose):
+        if not target.startswith("https://"):
+            name, _, heading = target.partition("#")
+            file = page.parent / name if name else page
+            assert file.is_file(), target
+            assert not heading or heading in anchors(file), target
 
 
 def test_every_module_has_its_api_page():

@@ -62,28 +62,6 @@ def test_the_curve(curve):
     assert texts == ["MBPO (2 runs)", "RMBPO, eta 4 (1 run)", "nominal"]
 
 
-@pytest.mark.parametrize(
-    ("groups", "names", "common"),
-    [
-        (["MBPO, sac-lr 0.1"], ["MBPO, sac-lr 0.1"], ""),  # one has nothing to be told from
-        (["MBPO", "RMBPO, eta 4"], ["MBPO", "RMBPO, eta 4"], ""),
-        (
-            ["MBPO, noise, sac-lr 0.1", "RMBPO, eta 4, sac-lr 0.1, noise"],
-            ["MBPO", "RMBPO, eta 4"],
-            "all: noise, sac-lr 0.1",
-        ),
-        (
-            ["RMBPO, eta 4, full", "RMBPO, eta 2, full", "RMBPO, full"],
-            ["RMBPO, eta 4", "RMBPO, eta 2", "RMBPO"],
-            "all: full",
-        ),
-        (["SAC, gamma 0.9", "SAC, gamma 0.95"], ["SAC, gamma 0.9", "SAC, gamma 0.95"], ""),
-    ],
-)
-def test_what_all_groups_have_is_said_once(groups, names, common):
-    assert figures.told_apart(groups) == (dict(zip(groups, names, strict=True)), common)
-
-
 def test_a_figure_says_once_what_all_groups_have(curve, grid):
     for world in (*curve["worlds"], *grid["worlds"]):
         for row in world["groups"]:
@@ -91,10 +69,10 @@ def test_a_figure_says_once_what_all_groups_have(curve, grid):
     legend = figures.robustness_curve(curve).legends[0]
     texts = [text.get_text() for text in legend.get_texts()]
     assert texts == ["MBPO (2 runs)", "RMBPO, eta 4 (1 run)", "nominal"]
-    assert legend.get_title().get_text().startswith("all: a setting that isn't")
+    assert legend.get_title().get_text().startswith("all runs: a setting that isn't")
     figure = figures.heat_map(grid)
     assert figure.axes[0].get_title() == "MBPO (2 runs)"
-    assert "\nall: a setting" in figure._suptitle.get_text()
+    assert "\nall runs: a setting" in figure._suptitle.get_text()
     stays_within(figure, figure._suptitle)
     figure = figures.robustness_curve(curve)
     stays_within(figure, figure.legends[0])

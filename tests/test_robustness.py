@@ -72,7 +72,9 @@ def test_a_curve_over_one_distortion(runs, capsys):
         assert rmbpo["value"] == pytest.approx(means[2])
         assert rmbpo["low"] is None
     printed = capsys.readouterr().out
-    assert "pole_mass" in printed
+    head, *_ = (line.split() for line in printed.splitlines() if "pole_mass" in line)
+    assert head == ["pole_mass", "MBPO", "RMBPO,", "eta", "0.05"]
+    assert "all runs: rollout-rows 50" in printed
     assert "6 of 6 were known" not in printed
 
 

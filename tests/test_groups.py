@@ -3,8 +3,8 @@
 import pytest
 
 from rmbpo_fast.config import Config
+from rmbpo_fast.groups import group_of, told_apart
 from rmbpo_fast.presets import preset
-from rmbpo_fast.subjects import group_of
 
 NO_PRESET = Config().replace(env="Reacher-v4")
 PENDULUM = preset("inverted_pendulum")
@@ -95,11 +95,46 @@ LEARNING = {
 }
 
 
-@pytest.mark.parametrize("setting", sorted(LEARNING - UNNAMED))
-def test_each_setting_that_a_policy_learns_by_makes_another_group(setting):
+def with_another(setting: str) -> Config:
     value = NO_PRESET.flat()[setting]
     if setting in OTHER:
         other = OTHER[setting]
     else:
         other = not value if isinstance(value, bool) else value + 1
-    assert group_of(NO_PRESET.replace(**{setting: other})) != group_of(NO_PRESET)
+    return NO_PRESET.replace(**{setting: other})
+
+
+@pytest.mark.parametrize("setting", sorted(LEARNING - UNNAMED))
+def test_each_setting_that_a_policy_learns_by_makes_another_group(setting):
+    usual, changed = group_of(NO_PRESET), group_of(with_another(setting))
+    assert changed != usual
+    names, _ = told_apart([usual, changed])
+    assert names[usual] != names[changed]
+    # what both have is taken out whole: a setting with the comma of a name would be torn
+    both = [f"DR, {setting} 1", f"{changed}, {setting} 1"]
+    names, common = told_apart(both)
+    assert common == f"all runs: {setting} 1"
+    assert names == {both[0]: "DR", both[1]: changed}
+
+
+@pytest.mark.parametrize(
+    ("groups", "names", "common"),
+    [
+        (["MBPO, sac-lr 0.1"], ["MBPO, sac-lr 0.1"], ""),  # one has nothing to be told from
+        ([], [], ""),
+        (["MBPO", "RMBPO, eta 4"], ["MBPO", "RMBPO, eta 4"], ""),
+        (
+            ["MBPO, noise, sac-lr 0.1", "RMBPO, eta 4, sac-lr 0.1, noise"],
+            ["MBPO", "RMBPO, eta 4"],
+            "all runs: noise, sac-lr 0.1",
+        ),
+        (
+            ["RMBPO, eta 4, full", "RMBPO, eta 2, full", "RMBPO, full"],
+            ["RMBPO, eta 4", "RMBPO, eta 2", "RMBPO"],
+            "all runs: full",
+        ),
+        (["SAC, gamma 0.9", "SAC, gamma 0.95"], ["SAC, gamma 0.9", "SAC, gamma 0.95"], ""),
+    ],
+)
+def test_what_all_groups_have_is_said_once(groups, names, common):
+    assert told_apart(groups) == (dict(zip(groups, names, strict=True)), common)
