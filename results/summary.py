@@ -175,9 +175,10 @@ def over_the_worlds(results: dict[str, Any]) -> Table:
     Args:
         results: results.json of an evaluation with one policy a run.
     """
-    places: dict[str, list[int]] = {}
-    for i, policy in enumerate(results["policies"]):
-        places.setdefault(policy["group"], []).append(i)
+    places = {
+        group: [place for of_run in runs.values() for place in of_run]
+        for group, runs in places_of_runs(results).items()
+    }
     names, common = told_apart(places)
     columns = ("group", "mean", "interval", "above the first", "interval", "each")
     table = Table(*columns, caption=common)

@@ -91,7 +91,7 @@ def _print_table(console: Console, results: dict[str, Any]) -> None:
     """A line per world: each group's return and its interval."""
     groups = [g["group"] for g in results["worlds"][0]["groups"]]
     names, common = told_apart(groups)
-    table = Table(box=None, padding=(0, 1), caption=common or None)
+    table = Table(box=None, padding=(0, 1), caption=common)
     for axis in results["axes"]:
         table.add_column(axis["name"], justify="right")
     for group in groups:
