@@ -1,4 +1,4 @@
-"""Shared by all tests: a small config, an untrained run, tensors that are NaN until written."""
+"""Shared by all tests: a small config, and tensors that are NaN until they are written."""
 
 import csv
 import os
@@ -9,13 +9,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported: its decorators read it
 
-from rmbpo_fast.agent import build
 from rmbpo_fast.config import Config
 from rmbpo_fast.kernels import backend
-from rmbpo_fast.policy import FILE_NAME, save_policy
 from rmbpo_fast.presets import preset
-from rmbpo_fast.run_files import write_config
-from rmbpo_fast.tasks import find_task
 
 pytest.register_assert_rewrite("page_calls", "pages", "parity")  # helpers that assert
 
@@ -65,19 +61,6 @@ def read_metrics(run_dir, timed=False):
         {k: v for k, v in row.items() if not k.startswith("time/") and k != "env/steps_per_s"}
         for row in rows
     ]
-
-
-def make_run(folder, env="inverted_pendulum", **settings):
-    """A run's folder with a freshly drawn policy: enough for everything that plays it."""
-    config = preset(env).replace(device="cpu", rollout_rows=50, **settings)
-    task = find_task(env)
-    agent = build(config, task, torch.device("cpu"))
-    folder.mkdir(parents=True)
-    write_config(folder, config, {"backend": "reference", "threads": 1, "device": "cpu"})
-    file = folder / FILE_NAME
-    save_policy(file, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
-    agent.envs.close()
-    return folder
 
 
 @pytest.fixture

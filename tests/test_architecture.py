@@ -1,6 +1,8 @@
 """The dependency rule: a file imports only from files above it in this list of levels."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +86,19 @@ def test_numbers_leave_the_device_in_few_places():
         text = (ROOT / "rmbpo_fast" / f"{name}.py").read_text()
         for word in (".item()", ".cpu()", ".numpy()"):
             assert word not in text, f"{name}.py: {word}"
+
+
+def test_native_kernels_tests_load_no_environment():
+    """tests/sanitize.sh runs them, and a sanitizer ends the process at EnvPool's own libraries."""
+    files = sorted(map(str, (ROOT / "tests" / "kernels").glob("test_native*.py")))
+    code = (
+        "import sys, pytest\n"
+        "status = pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', *sys.argv[1:]])\n"
+        "print('loaded:', [m for m in sys.modules if m == 'envpool'])\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *files], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("loaded: []\n"), "the tests load EnvPool"

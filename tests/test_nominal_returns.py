@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from conftest import make_run
 from rmbpo_fast.episodes import play
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.presets import preset
+from untrained import make_run
 
 
 def gymnasium_returns(policy, env_id, noise, scale, episodes, **kwargs):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import flags, make_run
+from conftest import flags
 from rmbpo_fast import evaluate, train
 from rmbpo_fast.episodes import play
 from rmbpo_fast.errors import StorageError
@@ -19,6 +19,7 @@ from rmbpo_fast.policy import FILE_NAME, Policy
 from rmbpo_fast.presets import preset
 from rmbpo_fast.robustness import Store, summaries, summarise
 from rmbpo_fast.subjects import find_policies, load_subjects
+from untrained import make_run
 
 MBPO, RMBPO = "MBPO, rollout-rows 50", "RMBPO, eta 0.05, rollout-rows 50"
 

@@ -4,12 +4,12 @@ import mujoco
 import numpy as np
 import pytest
 
-from conftest import make_run
 from rmbpo_fast import evaluate, video
 from rmbpo_fast.distortion import Physics
 from rmbpo_fast.errors import RmbpoError
 from rmbpo_fast.subjects import load_subject
 from rmbpo_fast.tasks import find_task
+from untrained import make_run
 
 imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
 

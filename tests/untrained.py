@@ -1,0 +1,25 @@
+"""A run that nothing has trained.
+
+Not in conftest.py: it loads EnvPool, whose own libraries end tests/sanitize.sh's process.
+"""
+
+import torch
+
+from rmbpo_fast.agent import build
+from rmbpo_fast.policy import FILE_NAME, save_policy
+from rmbpo_fast.presets import preset
+from rmbpo_fast.run_files import write_config
+from rmbpo_fast.tasks import find_task
+
+
+def make_run(folder, env="inverted_pendulum", **settings):
+    """A run's folder with a freshly drawn policy: enough for everything that plays it."""
+    config = preset(env).replace(device="cpu", rollout_rows=50, **settings)
+    task = find_task(env)
+    agent = build(config, task, torch.device("cpu"))
+    folder.mkdir(parents=True)
+    write_config(folder, config, {"backend": "reference", "threads": 1, "device": "cpu"})
+    file = folder / FILE_NAME
+    save_policy(file, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
+    agent.envs.close()
+    return folder
