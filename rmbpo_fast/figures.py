@@ -22,11 +22,11 @@ _PANEL = 3.6  # inches
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Writes stem.png and stem.pdf."""
-    files = [stem.with_suffix(".png"), stem.with_suffix(".pdf")]
-    for file in files:
-        figure.savefig(file, dpi=150)
-    return files
+    """Writes stem.png and stem.pdf, without the date: equal results are equal files."""
+    png, pdf = stem.with_suffix(".png"), stem.with_suffix(".pdf")
+    figure.savefig(png, dpi=150)
+    figure.savefig(pdf, dpi=150, metadata={"CreationDate": None})
+    return [png, pdf]
 
 
 def wrapped(text: str, inches: float) -> str:

@@ -155,3 +155,12 @@ def test_the_adversarys_picture(adversary):
     assert "0.0250 nats" in figure.get_suptitle()
     del adversary["drop_only"]
     assert len(figures.adversary_picture(adversary).axes) == 2
+
+
+def test_equal_results_are_equal_files(curve, tmp_path, monkeypatch):
+    written = []
+    for when in ("0", "1000000000"):  # the clock that matplotlib asks, in seconds
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", when)
+        files = figures.save(figures.robustness_curve(curve), tmp_path / "figure")
+        written.append([file.read_bytes() for file in files])
+    assert written[0] == written[1]
