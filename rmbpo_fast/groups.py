@@ -21,8 +21,9 @@ def group_of(config: Config) -> str:
 
     How long a run is and what it runs on make no other group.
     """
-    imagined = "" if config.adversary.algo == "sac" else _imagination_of(config)
-    return _algorithm_of(config) + imagined + _updates_of(config) + _others_of(config)
+    imagined = [] if config.adversary.algo == "sac" else _imagination_of(config)
+    own = [*_algorithm_of(config), *imagined, *_updates_of(config), *_others_of(config)]
+    return _BETWEEN.join(own)
 
 
 def told_apart(groups: Iterable[str]) -> tuple[dict[str, str], str]:
@@ -40,73 +41,77 @@ def told_apart(groups: Iterable[str]) -> tuple[dict[str, str], str]:
     return names, f"all runs: {_BETWEEN.join(common)}" if common else ""
 
 
-def _imagination_of(config: Config) -> str:
+def _imagination_of(config: Config) -> list[str]:
     """Noise, starts and length of the rollouts."""
-    rollout, usual, name = config.rollout, preset(config.task.env).rollout, ""
+    rollout, usual = config.rollout, preset(config.task.env).rollout
+    settings = []
     if config.model.correlated_noise:
-        name += ", correlated noise"
+        settings.append("correlated noise")
     if any(rollout.start_spread):
         halves = " ".join(f"{half_width:g}" for half_width in rollout.start_spread)
-        name += f", starts +- {halves}"
+        settings.append(f"starts +- {halves}")
     low, high = rollout.horizon_min, rollout.horizon_max
     if (low, high) != (usual.horizon_min, usual.horizon_max):
-        name += f", rollouts of {high}" if low == high else f", rollouts of {low} to {high}"
-    return name
+        settings.append(f"rollouts of {high}" if low == high else f"rollouts of {low} to {high}")
+    return settings
 
 
-def _updates_of(config: Config) -> str:
+def _updates_of(config: Config) -> list[str]:
     """Updates a step, target entropy and where it is measured."""
-    usual, name = preset(config.task.env).sac, ""
+    usual, settings = preset(config.task.env).sac, []
     updates, entropy = config.sac.updates_per_step, config.sac.target_entropy
     if updates != usual.updates_per_step:
-        name += f", {updates} update{'' if updates == 1 else 's'} a step"
+        settings.append(f"{updates} update{'' if updates == 1 else 's'} a step")
     if entropy != usual.target_entropy:
-        name += f", target entropy {'minus the actions' if entropy is None else f'{entropy:g}'}"
+        shown = "minus the actions" if entropy is None else f"{entropy:g}"
+        settings.append(f"target entropy {shown}")
     if config.sac.entropy_rows is not None:
-        name += f", entropy over the newest {config.sac.entropy_rows:,}"
-    return name
+        settings.append(f"entropy over the newest {config.sac.entropy_rows:,}")
+    return settings
 
 
-def _others_of(config: Config) -> str:
-    """Every other setting that the policy learns by, as its flag has it: `, gamma 0.95`."""
-    settings = vars(config.task) | vars(config.sac)
+def _others_of(config: Config) -> list[str]:
+    """Every other setting that the policy learns by, as its flag has it: `gamma 0.95`."""
+    values = vars(config.task) | vars(config.sac)
     if config.adversary.algo != "sac":
-        settings |= vars(config.model) | vars(config.rollout)
+        values |= vars(config.model) | vars(config.rollout)
     if config.adversary.adversarial:
-        settings |= vars(config.adversary)
-    usual, name = preset(config.task.env).flat(), ""
-    for setting, value in settings.items():
+        values |= vars(config.adversary)
+    usual, settings = preset(config.task.env).flat(), []
+    for setting, value in values.items():
         if setting not in _NAMED_APART and value != usual[setting]:
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            name += f", {flag_of(setting).lstrip('-')} {shown}"
-    return name
+            settings.append(f"{flag_of(setting).lstrip('-')} {shown}")
+    return settings
 
 
-def _algorithm_of(config: Config) -> str:
+def _algorithm_of(config: Config) -> list[str]:
+    """The algorithm, first, and how its adversary is trained."""
     adversary, usual = config.adversary, AdversaryConfig()
     if adversary.algo == "sac":
-        return "SAC"
+        return ["SAC"]
     if adversary.algo == "dr":
-        return f"MBPO, randomised {' '.join(config.task.randomize)}"
+        return ["MBPO", f"randomised {' '.join(config.task.randomize)}"]
     if not adversary.adversarial:
-        return "MBPO"
+        return ["MBPO"]
     if adversary.kl_target_nats is not None:
-        name = f"RMBPO, KL target {adversary.kl_target_nats:g} nats"
+        pessimism = f"KL target {adversary.kl_target_nats:g} nats"
     elif adversary.drop_target is not None:
-        name = f"RMBPO, drop target {adversary.drop_target:g}"
+        pessimism = f"drop target {adversary.drop_target:g}"
     else:
-        name = f"RMBPO, eta {adversary.eta:g}"
+        pessimism = f"eta {adversary.eta:g}"
     if adversary.adversary_from_epoch != usual.adversary_from_epoch:
-        name += f" from epoch {adversary.adversary_from_epoch}"
+        pessimism += f" from epoch {adversary.adversary_from_epoch}"
+    names = ["RMBPO", pessimism]
     for field in ("parametrization", "estimator"):
         if getattr(adversary, field) != getattr(usual, field):
-            name += f", {getattr(adversary, field)}"
+            names.append(getattr(adversary, field))
     if adversary.baseline != usual.baseline:
-        name += f", baseline {adversary.baseline}"
+        names.append(f"baseline {adversary.baseline}")
     if adversary.explore != usual.explore:
-        name += f", {adversary.explore} exploration"
+        names.append(f"{adversary.explore} exploration")
     if not adversary.adversary_warm_start:
-        name += ", cold start"
+        names.append("cold start")
     if adversary.adversary_dims is not None:
-        name += f", dims {' '.join(map(str, adversary.adversary_dims))}"
-    return name
+        names.append(f"dims {' '.join(map(str, adversary.adversary_dims))}")
+    return names
