@@ -263,9 +263,9 @@ def main(arguments: Arguments) -> None:
     console.print(adversary_table(groups))
     if task == "inverted_pendulum":
         console.print(gains_table(groups, np.array([0.05, 0.01, 0.1, 0.1])))
-    for file in sorted(folder.glob("*/*/results.json")):
-        if file.parents[1].name in ("evaluations", "averaged"):
-            console.print(f"{file.parents[1].name}/{file.parent.name}, mean over the worlds")
+    for kind in ("averaged", "evaluations"):
+        for file in sorted(folder.glob(f"{kind}/*/results.json")):
+            console.print(f"{kind}/{file.parent.name}, mean over the worlds")
             console.print(over_the_worlds(json.loads(file.read_text())))
     for file in sorted(folder.glob("checkpoints/*/results.json")):
         results = json.loads(file.read_text())

@@ -94,11 +94,11 @@ def test_native_kernels_tests_load_no_environment():
     code = (
         "import sys, pytest\n"
         "status = pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', *sys.argv[1:]])\n"
-        "print('loaded:', [m for m in sys.modules if m == 'envpool'])\n"
+        "print('loaded:', 'envpool' in sys.modules)\n"
         "sys.exit(status)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *files], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.endswith("loaded: []\n"), "the tests load EnvPool"
+    assert done.stdout.endswith("loaded: False\n"), "the tests load EnvPool"
