@@ -10,14 +10,14 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from rmbpo_fast.agent import Agent, build
+from rmbpo_fast.algo.optim import Adam
+from rmbpo_fast.algo.rollout import imagine
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
-from rmbpo_fast.loop import update_policy
-from rmbpo_fast.optim import Adam
 from rmbpo_fast.presets import preset
-from rmbpo_fast.rollout import imagine
-from rmbpo_fast.tasks import find_task
+from rmbpo_fast.run.agent import Agent, build
+from rmbpo_fast.run.loop import update_policy
+from rmbpo_fast.worlds.tasks import find_task
 
 CONFIG = preset("hopper").replace(device="cpu")
 E, B, S, A = 7, 256, 11, 3

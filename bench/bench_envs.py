@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from rmbpo_fast.tasks import find_task
-from rmbpo_fast.vector_env import make_vector_env
+from rmbpo_fast.worlds.tasks import find_task
+from rmbpo_fast.worlds.vector_env import make_vector_env
 
 STEPS = 3_000  # environment steps timed, by either
 STAYS_UP = {"terminate_when_unhealthy": False}  # a trained policy's episodes are long

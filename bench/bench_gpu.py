@@ -13,13 +13,13 @@ import pytest
 import torch
 import triton
 
-from rmbpo_fast.accelerate import capture, compile_losses
-from rmbpo_fast.agent import Agent, build
-from rmbpo_fast.graph import CudaGraphs
 from rmbpo_fast.kernels.backend import using
-from rmbpo_fast.loop import make_steps
 from rmbpo_fast.presets import preset
-from rmbpo_fast.tasks import find_task
+from rmbpo_fast.run.accelerate import capture, compile_losses
+from rmbpo_fast.run.agent import Agent, build
+from rmbpo_fast.run.graph import CudaGraphs
+from rmbpo_fast.run.loop import make_steps
+from rmbpo_fast.worlds.tasks import find_task
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 CONFIG = preset("hopper").replace(device="cuda")

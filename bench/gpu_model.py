@@ -14,12 +14,12 @@ from unittest import mock
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rmbpo_fast import agent as agents
-from rmbpo_fast.agent import Agent
 from rmbpo_fast.kernels.backend import using
-from rmbpo_fast.loop import make_steps
 from rmbpo_fast.presets import preset
-from rmbpo_fast.tasks import find_task
+from rmbpo_fast.run import agent as agents
+from rmbpo_fast.run.agent import Agent
+from rmbpo_fast.run.loop import make_steps
+from rmbpo_fast.worlds.tasks import find_task
 
 S, A, E, B, ROWS = 11, 3, 7, 256, 100_000
 D = S + 1

@@ -12,10 +12,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from rmbpo_fast.config_file import CONFIG_FILE
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.report import fitted_rows, read_metrics
-from rmbpo_fast.tasks import find_task
+from rmbpo_fast.run.config_file import CONFIG_FILE
+from rmbpo_fast.worlds.tasks import find_task
 
 TASKS = ("inverted_pendulum", "hopper", "halfcheetah", "walker2d", "ant", "humanoid")
 LAST_FITS = 4

@@ -3,8 +3,14 @@
 One folder is one operation: `reference.py` is the readable truth, `op.py` the public function.
 """
 
-from .adam.op import AdamState, adam_
-from .adversary_step.op import (
+from .layers import Layers
+from .ops.adam.op import AdamState, adam_
+from .ops.ensemble_mlp.op import ensemble_mlp
+from .ops.gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
+from .ops.gaussian_nll.op import bound_logvar, gaussian_nll
+from .ops.sample_transition.op import sample_transition
+from .ops.squashed_gaussian.op import squashed_gaussian
+from .steps.adversary_step.op import (
     Critic,
     Draw,
     Nominal,
@@ -12,14 +18,8 @@ from .adversary_step.op import (
     adversary_step_,
     residual_gaussian,
 )
-from .ensemble_mlp.op import ensemble_mlp
-from .gaussian_kl.op import gaussian_kl, gaussian_kl_score, gaussian_log_prob
-from .gaussian_nll.op import bound_logvar, gaussian_nll
-from .layers import Layers
-from .nominal_step.op import nominal_step_
-from .sac_step.op import SacBatch, SacNetworks, SacOptimizers, SacSettings, sac_step_
-from .sample_transition.op import sample_transition
-from .squashed_gaussian.op import squashed_gaussian
+from .steps.nominal_step.op import nominal_step_
+from .steps.sac_step.op import SacBatch, SacNetworks, SacOptimizers, SacSettings, sac_step_
 
 __all__ = [
     "AdamState",

@@ -79,7 +79,7 @@ def use(name: str, precision: str = "fp32") -> None:
         native.keep_freed_memory(_KEPT_BYTES)
     if name in _BODIES:
         for op in OPS:
-            importlib.import_module(f".{op}.{_BODIES[name]}", __package__)
+            importlib.import_module(f".ops.{op}.{_BODIES[name]}", __package__)
     _active = Backend(name, precision)
     torch.set_float32_matmul_precision(_MATMUL[precision])
 

@@ -26,7 +26,7 @@ from .backend import OPS, interpreting
 
 def cases() -> list[AotCase]:
     """Every tuned configuration of every kernel."""
-    modules = [importlib.import_module(f".{op}.gpu", __package__) for op in OPS]
+    modules = [importlib.import_module(f".ops.{op}.gpu", __package__) for op in OPS]
     return [case for module in modules for case in module.aot_cases()]
 
 

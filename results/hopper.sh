@@ -9,4 +9,4 @@ python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/mbpo" --alg
 python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/rmbpo" --seeds 1
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*" --distort "$masses" --out "$out/evaluations"
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*/policies/*" --distort "$masses" --out "$out/checkpoints"
-python results/summary.py "$out"
+python -m rmbpo_fast.study.summary "$out"

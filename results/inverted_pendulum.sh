@@ -12,4 +12,4 @@ python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/full" --eta
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*" --distort "$masses" --out "$out/evaluations"
 python -m rmbpo_fast.evaluate "$out/mbpo/*/policies/*" "$out/rmbpo/eta-0.05-*/policies/*" \
   --distort pole_mass=5,50,100,160 --out "$out/checkpoints"
-python results/summary.py "$out"
+python -m rmbpo_fast.study.summary "$out"

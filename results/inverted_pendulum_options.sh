@@ -24,6 +24,6 @@ python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/mbpo" --alg
 python -m rmbpo_fast.sweep $settings --distort "$masses" --out "$out/rmbpo" --kl-target-nats 0.5 --seeds $rmbpo_seeds
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*" --distort "$masses" --out "$out/evaluations"
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*/policies/*" --distort pole_mass=5,100,160,200 --episodes 5 --out "$out/checkpoints"
-python results/average.py "$out/*/*-seed-*"
+python -m rmbpo_fast.study.average "$out/*/*-seed-*"
 python -m rmbpo_fast.evaluate "$out/*/*-seed-*/averaged/policy.safetensors" --distort "$masses" --out "$out/averaged"
-python results/summary.py "$out"
+python -m rmbpo_fast.study.summary "$out"

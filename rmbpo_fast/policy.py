@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from rmbpo_fast.algo.nets import Actor
 from rmbpo_fast.errors import StorageError
 from rmbpo_fast.kernels import ensemble_mlp
-from rmbpo_fast.nets import Actor
 from rmbpo_fast.storage import save_tensors_atomically
 
 FORMAT = "rmbpo_fast policy 1"

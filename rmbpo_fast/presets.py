@@ -3,13 +3,7 @@
 from typing import Any
 
 from rmbpo_fast.config import Config
-
-
-def task_family(env: str) -> str:
-    """`hopper`, `Hopper-v3` and `Hopper-v5` are one family and share a preset: `hopper`."""
-    name, _, version = env.rpartition("-v")
-    return (name if name and version.isdigit() else env).replace("_", "").lower()
-
+from rmbpo_fast.worlds.tasks import task_family
 
 # The RMBPO paper's, but for Hopper's published eta of 4: V(s') has a std of 4 there while the
 # critic is young, so that eta carried 95 nats a step after 6,000 real steps and 5,254 after 7,000,

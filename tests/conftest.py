@@ -11,7 +11,6 @@ if not torch.cuda.is_available():
 
 from rmbpo_fast.config import Config
 from rmbpo_fast.kernels import backend
-from rmbpo_fast.presets import preset
 
 pytest.register_assert_rewrite("page_calls", "pages", "parity")  # helpers that assert
 
@@ -65,6 +64,8 @@ def read_metrics(run_dir, timed=False):
 
 @pytest.fixture
 def small() -> Config:
+    from rmbpo_fast.presets import preset  # not above: it loads EnvPool (see tests/sanitize.sh)
+
     return preset("inverted_pendulum").replace(**SMALL)
 
 

@@ -5,10 +5,8 @@ Small settings are added to a call, or it stands in `LISTED` with the reason why
 
 import importlib
 import re
-import runpy
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,9 +14,11 @@ import torch
 
 from conftest import SMALL, flags
 from pages import Block
-from rmbpo_fast import analyze, evaluate, report, sweep, train, video
+from rmbpo_fast import analyze, evaluate, report, sweep, train
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.policy import Policy, epoch_files
+from rmbpo_fast.study import average, imagine_on, summary, video
+from rmbpo_fast.study.sweep import session as sweep_session
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,11 +39,11 @@ HOURS = "hours; test_a_results_script_makes_its_pictures"
 # What can't be run here, how its call begins, and what it needs of the repository.
 LISTED = {
     "python -m venv .venv": "makes an environment",
-    "pip install --no-build-isolation --no-deps .": "tests/test_package.py builds the wheel",
-    "ruff format .": "tests/test_static.py",
-    "ruff check .": "tests/test_static.py",
+    "pip install --no-build-isolation --no-deps .": "tests/house/test_package.py builds the wheel",
+    "ruff format .": "tests/house/test_static.py",
+    "ruff check .": "tests/house/test_static.py",
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
-    "python tests/test_golden.py": "rewrites tests/golden.json",
+    "python tests/run/test_golden.py": "rewrites tests/run/golden.json",
     "sh results/inverted_pendulum.sh": HOURS,
     "sh results/inverted_pendulum_options.sh inverted_pendulum_small_step": HOURS,
     "sh results/inverted_pendulum_options.sh inverted_pendulum_entropy": HOURS,
@@ -69,9 +69,9 @@ def run_train(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def plan_sweep(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Flags and plan are right. tests/test_sweep.py starts Ray, which takes its time."""
+    """Flags and plan are right. tests/study/test_sweep.py starts Ray, which takes its time."""
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "_train", lambda arguments, views: None)
+        patch.setattr(sweep_session, "_train", lambda arguments, views: None)
         return sweep.main([*words, "--dry-run"])
 
 
@@ -92,21 +92,23 @@ def run_report(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) ->
     return status
 
 
-def run_script(script: str, words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", [script, *words])
-    runpy.run_path(str(ROOT / script), run_name="__main__")
-    return 0
+def run_average(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    return average.main(words)
+
+
+def run_summary(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    return summary.main(words)
 
 
 def imagine_one_round(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    status = run_script("results/imagine_on.py", [*words, "--rounds", "1"], here, monkeypatch)
+    status = imagine_on.main([*words, "--rounds", "1"])
     out = here / words[words.index("--out") + 1]
     assert Policy.load(out).digest == Policy.load(*epoch_files(out)).digest
     return status
 
 
 def check_pip(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """The extra exists, and so does the switch. tests/test_package.py builds the wheels."""
+    """The extra exists, and so does the switch. tests/house/test_package.py builds the wheels."""
     words = [w for w in words if w not in ("--no-build-isolation", "--no-deps")]
     if words[1:] == ["-C", "wheel.cmake=false"]:
         words = words[:1]
@@ -145,9 +147,9 @@ HANDLERS = {
     ("python", "-m", "rmbpo_fast.evaluate"): run_evaluate,
     ("python", "-m", "rmbpo_fast.analyze"): run_analyze,
     ("python", "-m", "rmbpo_fast.report"): run_report,
-    ("python", "results/average.py"): partial(run_script, "results/average.py"),
-    ("python", "results/imagine_on.py"): imagine_one_round,
-    ("python", "results/summary.py"): partial(run_script, "results/summary.py"),
+    ("python", "-m", "rmbpo_fast.study.average"): run_average,
+    ("python", "-m", "rmbpo_fast.study.imagine_on"): imagine_one_round,
+    ("python", "-m", "rmbpo_fast.study.summary"): run_summary,
     ("python", "-m", "pip", "install"): check_pip,
     ("python", "-m", "pytest"): check_pytest,
 }

@@ -42,7 +42,7 @@ class _Recorder(TorchDispatchMode):
 
 
 class RecordedGraphs:
-    """Same methods as `rmbpo_fast.graph.CudaGraphs`."""
+    """Same methods as `rmbpo_fast.run.graph.CudaGraphs`."""
 
     def run(self, function):
         return function()

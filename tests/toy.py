@@ -2,11 +2,11 @@
 
 import torch
 
+from rmbpo_fast.algo.replay import ReplayBuffer
+from rmbpo_fast.algo.sac import SAC
+from rmbpo_fast.algo.world_model import WorldModel
 from rmbpo_fast.config import AdversaryConfig, ModelConfig, SACConfig
-from rmbpo_fast.replay import ReplayBuffer
-from rmbpo_fast.sac import SAC
-from rmbpo_fast.types import Transition
-from rmbpo_fast.world_model import WorldModel
+from rmbpo_fast.worlds.transition import Transition
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(

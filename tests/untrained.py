@@ -5,11 +5,11 @@ Not in conftest.py: it loads EnvPool, whose own libraries end tests/sanitize.sh'
 
 import torch
 
-from rmbpo_fast.agent import build
 from rmbpo_fast.policy import FILE_NAME, save_policy
 from rmbpo_fast.presets import preset
-from rmbpo_fast.run_files import write_config
-from rmbpo_fast.tasks import find_task
+from rmbpo_fast.run.agent import build
+from rmbpo_fast.run.files import write_config
+from rmbpo_fast.worlds.tasks import find_task
 
 
 def make_run(folder, env="inverted_pendulum", **settings):

@@ -3,10 +3,10 @@
 import torch
 
 from rmbpo_fast import kernels
+from rmbpo_fast.algo.optim import Adam
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.kernels.testing import draw
-from rmbpo_fast.optim import Adam
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from rmbpo_fast import kernels
-from rmbpo_fast.adversary import Adversary
+from rmbpo_fast.algo.adversary import Adversary
+from rmbpo_fast.algo.correlation import noise_factor
+from rmbpo_fast.algo.game import Game
+from rmbpo_fast.algo.replay import ReplayBuffer
+from rmbpo_fast.algo.sac import SAC, EntropyDraw
+from rmbpo_fast.algo.world_model import WorldModel
 from rmbpo_fast.config import AdversaryConfig, ModelConfig, SACConfig
-from rmbpo_fast.correlation import noise_factor
-from rmbpo_fast.game import Game
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.kernels.testing import assert_near_truth, draw
-from rmbpo_fast.replay import ReplayBuffer
-from rmbpo_fast.sac import SAC, EntropyDraw
-from rmbpo_fast.types import Transition
-from rmbpo_fast.world_model import WorldModel
+from rmbpo_fast.worlds.transition import Transition
 
 pytestmark = [
     pytest.mark.skipif(backend.native is None, reason="the native library isn't installed"),
@@ -207,7 +207,7 @@ def test_the_adversarys_training_takes_the_native_step(monkeypatch):
     taken = []
     step = kernels.adversary_step_
     monkeypatch.setattr(
-        "rmbpo_fast.adversary.adversary_step_", lambda *a: taken.append(1) or step(*a)
+        "rmbpo_fast.algo.adversary.adversary_step_", lambda *a: taken.append(1) or step(*a)
     )
     for settings, correlated, expected in (
         ({}, False, 1),

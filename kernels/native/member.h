@@ -1,0 +1,84 @@
+// One member of an ensemble at a time: its activations, gradients and weights stay in one core's
+// caches from its losses' gradient to its optimiser's step.
+#pragma once
+
+#include "vectors.h"
+#include "workspace.h"
+
+namespace rmbpo::RMBPO_ISA {
+
+constexpr long MOST_LAYERS = 16;
+
+// task(e, threads) for each member e: each thread takes as many whole members as all the others,
+// with threads = 1, and then all of them share each of the rest.
+template <typename Task>
+void for_members(long members, int threads, const Task& task) {
+  struct Run {
+    const Task& task;
+    long whole;
+  } run{task, members / threads * threads};
+  if (run.whole > 0)
+    run_parallel(
+        threads,
+        [](void* context, int thread, int threads) {
+          const Run& run = *static_cast<const Run*>(context);
+          const long end = share(run.whole, thread + 1, threads);
+          for (long e = share(run.whole, thread, threads); e < end; ++e) run.task(e, 1);
+        },
+        &run);
+  for (long e = run.whole; e < members; ++e) task(e, threads);
+}
+
+// A member's networks, of `all` members.
+struct Member {
+  Networks net;
+  const float* weights[MOST_LAYERS];
+
+  Member(const Networks& all, long e, int threads) : net(all) {
+    for (long l = 0; l < all.layers; ++l)
+      weights[l] = all.weights[l] + e * all.sizes[l] * all.sizes[l + 1];
+    net.ensemble = 1;
+    net.x = all.x + e * all.stride_xe;
+    net.threads = threads;
+  }
+
+  // d_out back to the weights, and its part of their optimiser's step.
+  void learn(long e, long members, const float* d_out, const float* const* outputs,
+             const float* const* slopes, const Adam& optimizer, Workspace& space) {
+    net.weights = weights;
+    float *dz[MOST_LAYERS], *d_weights[MOST_LAYERS], *d_biases[MOST_LAYERS];
+    for (long l = 0; l < net.layers; ++l) {
+      const long columns = net.sizes[l + 1];
+      d_weights[l] = space.take(net.sizes[l] * columns);
+      d_biases[l] = space.take(columns);
+      dz[l] = l + 1 < net.layers ? space.take(net.rows * columns) : nullptr;
+    }
+    MlpBackward backward{};
+    backward.net = net;
+    backward.d_out = d_out;
+    backward.outputs = outputs;
+    backward.slopes = slopes;
+    backward.dz = dz;
+    backward.d_weights = d_weights;
+    backward.d_biases = d_biases;
+    backward.need_weights = true;
+    ensemble_mlp_bwd(backward);
+
+    AdamParameter parameters[2 * MOST_LAYERS];
+    for (long p = 0; p < 2 * net.layers; ++p) {
+      AdamParameter& one = parameters[p] = optimizer.parameters[p];
+      one.size /= members;
+      one.parameter += e * one.size;
+      one.first += e * one.size;
+      one.second += e * one.size;
+      one.gradient = p < net.layers ? d_weights[p] : d_biases[p - net.layers];
+    }
+    Adam step = optimizer;
+    step.count = 2 * net.layers;
+    step.parameters = parameters;
+    step.threads = net.threads;
+    adam(step);
+  }
+};
+
+}  // namespace rmbpo::RMBPO_ISA

@@ -1,0 +1,51 @@
+"""Native: memory for the results, and addresses for the library."""
+
+import torch
+from torch import Tensor
+
+from ...library import implement
+from ...native.addresses import address, native
+
+
+def squashed_gaussian_fwd(
+    head: Tensor, noise: Tensor, log_std_min: float, log_std_max: float
+) -> tuple[Tensor, Tensor]:
+    """(action [..., A], log-density [...])."""
+    head, noise = head.contiguous(), noise.contiguous()
+    action, log_prob = noise.new_empty(noise.shape), noise.new_empty(noise.shape[:-1])
+    native.squashed_gaussian_fwd(
+        log_prob.numel(),
+        noise.shape[-1],
+        log_std_min,
+        log_std_max,
+        *(address(t) for t in (head, noise, action, log_prob)),
+        torch.get_num_threads(),
+    )
+    return action, log_prob
+
+
+def squashed_gaussian_bwd(
+    d_action: Tensor,
+    d_log_prob: Tensor,
+    head: Tensor,
+    noise: Tensor,
+    log_std_min: float,
+    log_std_max: float,
+) -> Tensor:
+    """d_head [..., 2 A]."""
+    head, noise = head.contiguous(), noise.contiguous()
+    d_action, d_log_prob = d_action.contiguous(), d_log_prob.contiguous()
+    d_head = head.new_empty(head.shape)
+    native.squashed_gaussian_bwd(
+        d_log_prob.numel(),
+        noise.shape[-1],
+        log_std_min,
+        log_std_max,
+        *(address(t) for t in (head, noise, d_action, d_log_prob, d_head)),
+        torch.get_num_threads(),
+    )
+    return d_head
+
+
+implement("native", "squashed_gaussian_fwd", squashed_gaussian_fwd)
+implement("native", "squashed_gaussian_bwd", squashed_gaussian_bwd)

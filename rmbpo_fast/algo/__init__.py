@@ -1,0 +1,1 @@
+"""The algorithm, in the order in which the data flow through it."""

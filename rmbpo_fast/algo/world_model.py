@@ -1,0 +1,245 @@
+"""The nominal model p_theta: fit the ensemble, choose elites, normalise, predict.
+
+Source: MBPO (arXiv 1906.08253); the ensemble and its loss are PETS's (arXiv 1805.12114).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rmbpo_fast.algo.correlation import noise_factor
+from rmbpo_fast.algo.losses import BOUND_PULL, nominal_loss
+from rmbpo_fast.algo.nets import EnsembleMLP
+from rmbpo_fast.algo.optim import Adam
+from rmbpo_fast.algo.replay import ReplayBuffer, take_rows
+from rmbpo_fast.config import ModelConfig
+from rmbpo_fast.errors import DivergedError
+from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob, nominal_step_
+from rmbpo_fast.kernels.backend import active
+from rmbpo_fast.worlds.transition import Transition
+
+# Gradient steps that one call of `train_steps` takes: enough to hide a graph's launch.
+STEPS_AT_ONCE = 16
+
+
+class WorldModel(nn.Module):
+    """E networks from (obs, action) to mean and log-variance of (state change, reward).
+
+    The D = S + 1 predicted numbers are in raw units; inputs are normalised by mean and std of the
+    training rows of the last fit.
+
+    Args:
+        obs_size, action_size: S, A.
+        config: sizes and training settings.
+        obs_low, obs_high: [S] bounds of observable states; predictions are clipped to them.
+        generator: draws the first weights.
+    """
+
+    input_mean: Tensor
+    input_std: Tensor
+    elites: Tensor
+    noise_factor: Tensor
+
+    def __init__(
+        self,
+        obs_size: int,
+        action_size: int,
+        config: ModelConfig,
+        obs_low: Tensor,
+        obs_high: Tensor,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.obs_size, self.outputs = obs_size, obs_size + 1
+        inputs = obs_size + action_size
+        sizes = (inputs, *config.model_hidden, 2 * self.outputs)
+        self.net = EnsembleMLP(config.num_members, sizes, "swish", generator, device)
+        self.max_logvar = nn.Parameter(torch.full((self.outputs,), 0.5, device=device))
+        self.min_logvar = nn.Parameter(torch.full((self.outputs,), -10.0, device=device))
+        self.register_buffer("input_mean", torch.zeros(inputs, device=device))
+        self.register_buffer("input_std", torch.ones(inputs, device=device))
+        self.register_buffer("elites", torch.arange(config.num_elites, device=device))
+        factor = torch.eye(self.outputs, device=device)
+        self.register_buffer("noise_factor", factor, persistent=config.correlated_noise)
+        self.obs_low, self.obs_high = obs_low.to(device), obs_high.to(device)
+        # inputs and targets of all data of a fit, in a place that a captured step can rely on
+        self.table: tuple[Tensor, ...] = (torch.empty(0, inputs), torch.empty(0, self.outputs))
+        groups: list[dict[str, Any]] = [
+            {"params": [weight], "weight_decay": decay}
+            for weight, decay in zip(self.net.weights, config.model_weight_decay, strict=True)
+        ]
+        unregularised = [*self.net.biases, self.max_logvar, self.min_logvar]
+        self.optimizer = Adam([*groups, {"params": unregularised}], config.model_lr, device)
+
+    def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
+        """Normalised network input [..., S + A]."""
+        return (torch.cat([obs, action], dim=-1) - self.input_mean) / self.input_std
+
+    def predict(self, inputs: Tensor, members: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of p_theta, [E, B, D] each.
+
+        Args:
+            inputs: [E, B, S + A], normalised.
+            members: [E] indices of the networks to use, all if absent.
+        """
+        mean, raw = self.net(inputs, members).chunk(2, dim=-1)
+        return mean, bound_logvar(raw, self.min_logvar, self.max_logvar)
+
+    def dynamics(
+        self, inputs: Tensor, members: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What a step of the imagined world is drawn from: mean + std * noise.
+
+        Args:
+            inputs: [E, B, S + A], normalised. members: [E].
+            noise: [E, B, D] standard normal.
+        Returns:
+            Mean, log-variance and noise, [E, B, D] each.
+        """
+        return *self.predict(inputs, members), self.correlate(noise)
+
+    def frame(
+        self, inputs: Tensor, members: Tensor | None = None
+    ) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor]]:
+        """Coordinates in which p_theta's D numbers are independent, and how to leave them.
+
+        They are the predicted numbers themselves, or with --correlated-noise the noise that they
+        are made of, a standard normal. KL(g || p) is the same in either.
+
+        Args:
+            inputs, members: as `predict`'s.
+        Returns:
+            p's mean and log-variance there, [E, B, D] each; the map [E, B, D] -> [E, B, D] from
+            there to (state change, reward).
+        """
+        mean, logvar = self.predict(inputs, members)
+        if not self.config.correlated_noise:
+            return (mean, logvar), lambda sample: sample
+        std, standard = torch.exp(0.5 * logvar), torch.zeros_like(mean)
+        return (standard, standard), lambda noise: mean + std * self.correlate(noise)
+
+    def correlate(self, noise: Tensor) -> Tensor:
+        """Independent noise [..., D] made to go together, if --correlated-noise."""
+        return noise @ self.noise_factor.T if self.config.correlated_noise else noise
+
+    def correlate_logvar(self, logvar: Tensor) -> Tensor:
+        """Log-variance [..., D] of each number of `correlate(noise)`, given the noise's."""
+        if not self.config.correlated_noise:
+            return logvar
+        return torch.log(torch.exp(logvar) @ self.noise_factor.square().T)
+
+    def next_state(self, obs: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """(next_obs [..., S], reward [...]) of a sampled (state change, reward) [..., D]."""
+        next_obs = torch.clamp(obs + sample[..., :-1], self.obs_low, self.obs_high)
+        return next_obs, sample[..., -1]
+
+    def train_steps(self, batches: Tensor) -> None:
+        """A gradient step for each batch. batches [T, E, B]: rows of the data of this fit."""
+        for batch in batches:
+            self._train_step(batch)
+
+    def _train_step(self, batch: Tensor) -> None:
+        inputs, targets = (take_rows(column, batch) for column in self.table)
+        if active().name == "native":
+            bounds = (self.min_logvar, self.max_logvar, BOUND_PULL)
+            nominal_step_(inputs, targets, self.net.layers, *bounds, self.optimizer.lists())
+        else:
+            self.optimizer.minimize(self.loss(inputs, targets))
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""
+        return nominal_loss(self.net(inputs), targets, self.min_logvar, self.max_logvar)
+
+    def fit(self, real: ReplayBuffer, generator: torch.Generator) -> dict[str, Tensor | float]:
+        """Trains on all real data until no member improves, then chooses the elites.
+
+        A fresh holdout split and, per member, one bootstrap of the training rows are drawn for
+        the whole fit: a bootstrap drawn anew at each epoch would show all members the same data.
+
+        Raises:
+            DivergedError: the holdout error is not finite.
+        """
+        config, device = self.config, self.net.weights[0].device
+        data = real.all()
+        count = len(data.reward)
+        holdout = max(1, min(int(count * config.holdout_fraction), config.holdout_max_rows))
+        order = torch.randperm(count, generator=generator, device=device)
+        self._normalise(data, order[holdout:])
+        self._fill_table(data, real.capacity)
+        held_inputs, held_targets = (column[order[:holdout]] for column in self.table)
+        members, train = config.num_members, count - holdout
+        picks = torch.randint(train, (members, train), generator=generator, device=device)
+        bootstrap = order[holdout:][picks]  # [E, train]
+
+        best_mse = torch.full((members,), torch.inf, device=device)
+        best_weights = [parameter.detach().clone() for parameter in self.net.parameters()]
+        epochs, stale = 0, 0
+        while stale < config.model_patience_epochs:
+            shuffle = torch.rand(members, train, generator=generator, device=device).argsort(1)
+            rows = bootstrap.gather(1, shuffle)
+            full, rest = divmod(train, config.model_batch_size)
+            batches = rows[:, : train - rest].reshape(members, full, config.model_batch_size)
+            batches = batches.transpose(0, 1)  # [steps, E, B]
+            grouped = full - full % STEPS_AT_ONCE
+            groups = (*batches[:grouped].split(STEPS_AT_ONCE), *batches[grouped:].split(1))
+            for group in filter(len, groups):  # split leaves one empty group of none
+                self.train_steps(group)
+            if rest:
+                self._train_step(rows[:, train - rest :])
+            mse, _ = self._holdout_error(held_inputs, held_targets)
+            if not torch.isfinite(mse).all():
+                raise DivergedError(f"the world model's holdout error is {mse.tolist()}")
+            improved = mse < 0.99 * best_mse
+            best_mse = torch.where(improved, mse, best_mse)
+            for best, now in zip(best_weights, self.net.parameters(), strict=True):
+                best.copy_(torch.where(improved[:, None, None], now.detach(), best))
+            stale = 0 if improved.any() else stale + 1
+            epochs += 1
+        with torch.no_grad():
+            for best, now in zip(best_weights, self.net.parameters(), strict=True):
+                now.copy_(best)
+        self.elites.copy_(best_mse.argsort()[: config.num_elites])
+        mse, nll = self._holdout_error(held_inputs, held_targets)
+        if config.correlated_noise:
+            self._fit_correlation(held_inputs, held_targets)
+        return {
+            "world_model/nll_nats": nll.mean(),
+            "world_model/epochs": float(epochs),
+            **{f"world_model/nll_nats_{i}": nll[i] for i in range(members)},
+            **{f"world_model/holdout_mse_{i}": mse[i] for i in range(members)},
+        }
+
+    def _fill_table(self, data: Transition, capacity: int) -> None:
+        count = len(data.reward)
+        if len(self.table[0]) < count:
+            widths = (len(self.input_mean), self.outputs)
+            self.table = tuple(data.obs.new_empty(capacity, width) for width in widths)
+        inputs, targets = self.table
+        inputs[:count] = self.inputs(data.obs, data.action)
+        targets[:count] = torch.cat([data.next_obs - data.obs, data.reward[:, None]], dim=-1)
+
+    def _normalise(self, data: Transition, rows: Tensor) -> None:
+        pairs = torch.cat([data.obs[rows], data.action[rows]], dim=-1)
+        std = pairs.std(0, correction=0)
+        self.input_mean.copy_(pairs.mean(0))
+        self.input_std.copy_(torch.where(std < 1e-5, 1.0, std))
+
+    @torch.no_grad()
+    def _holdout_error(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean squared error over (rows, D), and mean negative log-likelihood in nats, [E] each."""
+        members = self.config.num_members
+        mean, logvar = self.predict(inputs.expand(members, -1, -1))
+        targets = targets.expand_as(mean)
+        nll = -gaussian_log_prob(targets, mean, logvar).mean(-1)
+        return (targets - mean).square().mean(dim=(1, 2)), nll
+
+    @torch.no_grad()
+    def _fit_correlation(self, inputs: Tensor, targets: Tensor) -> None:
+        """From the elites' errors at held-out rows, inputs [B, S + A] and targets [B, D]."""
+        mean, logvar = self.predict(inputs.expand(len(self.elites), -1, -1), self.elites)
+        errors = (targets - mean) * torch.exp(-0.5 * logvar)
+        self.noise_factor.copy_(noise_factor(errors.flatten(0, 1)))

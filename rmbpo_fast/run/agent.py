@@ -1,0 +1,262 @@
+"""All parts of a run, built from its config, and their joint state for checkpoints."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmbpo_fast.algo.adversary import Adversary
+from rmbpo_fast.algo.game import Game
+from rmbpo_fast.algo.learned_termination import LearnedTermination
+from rmbpo_fast.algo.replay import ReplayBuffer
+from rmbpo_fast.algo.rollout import Dynamics
+from rmbpo_fast.algo.sac import SAC
+from rmbpo_fast.algo.world_model import WorldModel
+from rmbpo_fast.config import Config
+from rmbpo_fast.errors import ConfigError, DivergedError
+from rmbpo_fast.seeding import generator_for, seed_for
+from rmbpo_fast.storage import Tree, load_optimizer_state, optimizer_state
+from rmbpo_fast.worlds.envs import Envs
+from rmbpo_fast.worlds.randomized_env import RandomizedVector, parse_ranges
+from rmbpo_fast.worlds.tasks import Task
+from rmbpo_fast.worlds.termination import Rule, load_rule, never
+
+_DEVICE_STREAMS = ("act", "world_model", "termination", "adversary", "rollout", "sac", "explorer")
+
+
+@dataclass
+class Progress:
+    """Where the run is.
+
+    Attributes:
+        env_step: real steps so far.
+        fit_step: real step of the last fit, None before the first.
+        horizon: rollout length k that the imagined buffer was sized for.
+    """
+
+    env_step: int = 0
+    fit_step: int | None = None
+    horizon: int = 1
+
+
+@dataclass
+class Agent:
+    """The parts, side by side; none refers to another. `loop.py` hands each what it needs.
+
+    `explorer` and `nominal` are there with --explore nominal only: a second SAC, and its rollouts
+    in p_theta.
+    """
+
+    envs: Envs
+    real: ReplayBuffer
+    imagined: ReplayBuffer
+    world_model: WorldModel
+    adversary: Adversary | None
+    sac: SAC
+    rule: Rule
+    streams: dict[str, torch.Generator]
+    explorer: SAC | None = None
+    nominal: ReplayBuffer | None = None
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def game(self) -> Game:
+        return Game(self.world_model, self.sac, self.rule)
+
+    @property
+    def dynamics(self) -> Dynamics:
+        """The world to imagine in: g_psi's, or p_theta's for plain MBPO."""
+        if self.adversary is None:
+            return self.world_model.dynamics
+        return partial(self.adversary.dynamics, self.world_model)
+
+
+def build(config: Config, task: Task, device: torch.device) -> Agent:
+    """Every part in its first state.
+
+    Raises:
+        ConfigError: the task, its termination rule, a dimension mask or a spread of the start
+            states can't be served.
+    """
+    seed = config.run.seed
+    streams = {name: generator_for(seed, name, device=device) for name in _DEVICE_STREAMS}
+    streams["env_noise"] = generator_for(seed, "env_noise")
+    env_seed = seed_for(seed, "env resets") % 2**31
+    ranges = parse_ranges(config.task.randomize, task)
+    envs = Envs(
+        task,
+        config.task.num_envs,
+        config.task.action_noise,
+        config.task.action_noise_scale,
+        env_seed,
+        streams["env_noise"],
+        RandomizedVector(task, config.task.num_envs, env_seed, ranges) if ranges else None,
+    )
+    sizes = (envs.obs_size, envs.action_size)
+    low, high = task.obs_bounds(envs.obs_size)
+    spread = config.rollout.start_spread
+    if spread and len(spread) != envs.obs_size:
+        raise ConfigError(
+            f"--start-spread must be {envs.obs_size} numbers, one per observation, not {spread}"
+        )
+    world_model = WorldModel(
+        *sizes, config.model, low, high, generator_for(seed, "init world_model"), device
+    )
+    sac = SAC(*sizes, config.sac, generator_for(seed, "init sac"), device)
+    explorer, nominal = None, None
+    if config.adversary.explore == "nominal":
+        explorer = SAC(*sizes, config.sac, generator_for(seed, "init explorer"), device)
+        nominal = ReplayBuffer(*sizes, imagined_capacity(config, 1), device)
+    return Agent(
+        envs=envs,
+        real=ReplayBuffer(*sizes, config.task.total_env_steps + config.task.num_envs, device),
+        imagined=ReplayBuffer(*sizes, imagined_capacity(config, 1), device),
+        world_model=world_model,
+        adversary=build_adversary(config, sizes, device),
+        sac=sac,
+        rule=_choose_rule(config, task, envs.obs_size, device),
+        streams=streams,
+        explorer=explorer,
+        nominal=nominal,
+    )
+
+
+def build_adversary(
+    config: Config, sizes: tuple[int, int], device: torch.device
+) -> Adversary | None:
+    """g_psi in its first state, or None where the settings have no adversary.
+
+    Args:
+        sizes: S, A.
+    Raises:
+        ConfigError: a dimension mask that can't be served.
+    """
+    # also for a `full` g_psi, which would lag behind p's refits where eta = 0 asks for p itself
+    if not config.adversary.adversarial:
+        return None
+    try:
+        return Adversary(
+            *sizes,
+            config.adversary,
+            config.model.model_hidden,
+            config.model.num_members,
+            generator_for(config.run.seed, "init adversary"),
+            device,
+        )
+    except ValueError as error:
+        raise ConfigError(f"--adversary-dims: {error}") from error
+
+
+def _choose_rule(config: Config, task: Task, obs_size: int, device: torch.device) -> Rule:
+    choice = config.task.termination
+    if choice == "never":
+        return never
+    if choice == "learned" or (choice == "auto" and task.rule is None):
+        stream = generator_for(config.run.seed, "init termination")
+        return LearnedTermination(obs_size, device, stream)
+    if choice == "auto":
+        assert task.rule is not None
+        return task.rule
+    return load_rule(choice)
+
+
+def imagined_capacity(config: Config, horizon: int) -> int:
+    """One epoch of rollouts: rows * k * (fits per epoch)."""
+    fits = max(1.0, config.task.epoch_steps / config.model.fit_every_steps)
+    return int(config.rollout.rollout_rows * horizon * fits)
+
+
+def learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]]:
+    """Everything with weights, by name, with its optimisers."""
+    found: dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]] = {
+        "world_model": (agent.world_model, {"adam": agent.world_model.optimizer}),
+        "sac": (agent.sac, dict(agent.sac.optimizers)),
+    }
+    if agent.adversary is not None:
+        found["adversary"] = (agent.adversary, {"adam": agent.adversary.optimizer})
+    if agent.explorer is not None:
+        found["explorer"] = (agent.explorer, dict(agent.explorer.optimizers))
+    if isinstance(agent.rule, LearnedTermination):
+        found["termination"] = (agent.rule, {"adam": agent.rule.optimizer})
+    return found
+
+
+def check_finite(agent: Agent) -> None:
+    """Raises DivergedError where a weight is no longer finite."""
+    for name, (module, _) in learners(agent).items():
+        finite = [torch.isfinite(p).all() for p in module.parameters()]
+        if not torch.stack(finite).all():
+            step = agent.progress.env_step
+            raise DivergedError(f"at step {step} a weight of {name} is no longer finite")
+
+
+def state_tree(agent: Agent) -> Tree:
+    """Everything that the rest of the run depends on.
+
+    Raises:
+        DivergedError: a network is not finite; such a state must not become a checkpoint.
+    """
+    check_finite(agent)
+    return {
+        "progress": vars(agent.progress).copy(),
+        "streams": {name: stream.get_state() for name, stream in agent.streams.items()},
+        "stream_devices": {name: stream.device.type for name, stream in agent.streams.items()},
+        "envs": agent.envs.state_dict(),
+        "real": agent.real.state_dict(),
+        "imagined": agent.imagined.state_dict(),
+        **({"nominal": agent.nominal.state_dict()} if agent.nominal is not None else {}),
+        "learners": {
+            name: {
+                "module": dict(module.state_dict()),
+                "optimizers": {k: optimizer_state(o) for k, o in optimizers.items()},
+            }
+            for name, (module, optimizers) in learners(agent).items()
+        },
+    }
+
+
+def load_tree_into(agent: Agent, tree: Tree, journal: Tensor) -> None:
+    """Puts a freshly built agent into a checkpoint's state, with the journal's real data.
+
+    Args:
+        journal: [n, W] all real rows; those behind the checkpoint came after it was written.
+    """
+    agent.progress = Progress(**tree["progress"])
+    saved_step = agent.progress.env_step
+    for name, state in tree["streams"].items():
+        # a generator's state means nothing to another kind of device: begin a stream of its own
+        if tree["stream_devices"][name] == agent.streams[name].device.type:
+            agent.streams[name].set_state(state)
+        else:
+            agent.streams[name].manual_seed(seed_for(saved_step, "moved", name))
+    capacity = max(agent.real.capacity, len(tree["real"]["rows"]))
+    agent.real.load_state_dict(tree["real"])
+    agent.real.resize_(capacity)
+    agent.imagined.load_state_dict(tree["imagined"])
+    if agent.nominal is not None:
+        agent.nominal.load_state_dict(tree["nominal"])
+    for name, (module, optimizers) in learners(agent).items():
+        saved: dict[str, Any] = tree["learners"][name]
+        module.load_state_dict(saved["module"])
+        for key, optimizer in optimizers.items():
+            # an optimiser that hasn't stepped yet has no state to save
+            load_optimizer_state(optimizer, saved.get("optimizers", {}).get(key, {}))
+    agent.envs.load_state_dict(tree["envs"])
+    add_unrecorded(agent, journal[saved_step:])
+
+
+def add_unrecorded(agent: Agent, rows: Tensor) -> None:
+    """Real rows [n, W] that came after the state at hand was saved.
+
+    The random streams are set aside for fresh ones: repeating their numbers would make the
+    environment repeat the very steps that these rows hold.
+    """
+    if not len(rows):
+        return
+    agent.real.add_(rows.to(agent.real.rows.device))
+    agent.envs.skip_episodes(len(rows))  # n steps began n episodes at most
+    agent.progress.env_step += len(rows)
+    for name, stream in agent.streams.items():
+        stream.manual_seed(seed_for(stream.initial_seed(), name, agent.progress.env_step))

@@ -1,0 +1,64 @@
+"""Command line of `train`: flags on the config dataclasses, defaults of the task or of the run."""
+
+import argparse
+import contextlib
+import dataclasses
+import io
+from pathlib import Path
+
+import tyro
+
+from rmbpo_fast.config import ETA_TARGETS, Config, RunConfig, flag_of
+from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.presets import preset
+from rmbpo_fast.run.config_file import read_config
+from rmbpo_fast.run.validation import validate
+
+# what may change when a run goes on; anything else would make it another run
+_RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir"} | {
+    "total_env_steps"
+}
+
+
+def parse(argv: list[str]) -> Config:
+    """The validated config of `python -m rmbpo_fast.train`. tyro prints help and usage errors.
+
+    Raises:
+        ConfigError: a value that can't be served.
+    """
+    # --env and --resume decide which defaults apply, and --help shows those
+    peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--env", default=Config().task.env)
+    peek.add_argument("--resume", type=Path)
+    for name in ("eta", *ETA_TARGETS):
+        peek.add_argument(flag_of(name))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            known, _ = peek.parse_known_args(argv)
+    except SystemExit:  # a flag without its value: tyro says so better
+        known = peek.parse_args([])
+    base = preset(known.env)
+    if any(getattr(known, name) is not None for name in ("eta", *ETA_TARGETS)):
+        # an eta given alone stays fixed, and a target takes the place of the preset's
+        unset = [name for name in ETA_TARGETS if getattr(known, name) is None]
+        base = base.replace(**dict.fromkeys(unset))
+    if known.resume is not None:
+        base = read_config(known.resume).replace(run_dir=known.resume)
+    config = tyro.cli(
+        tyro.conf.OmitArgPrefixes[Config],
+        args=argv,
+        default=base,
+        prog="python -m rmbpo_fast.train",
+    )
+    validate(config)
+    if known.resume is not None and (changed := changed_settings(base, config)):
+        flags = ", ".join(changed)
+        raise ConfigError(f"--resume goes on with the run's own settings: can't change {flags}")
+    return config
+
+
+def changed_settings(before: Config, after: Config) -> list[str]:
+    """Flags whose values differ and that --resume doesn't let change."""
+    old, new = before.flat(), after.flat()
+    changed = [name for name in old if old[name] != new[name] and name not in _RESUMABLE]
+    return [flag_of(name) for name in changed]

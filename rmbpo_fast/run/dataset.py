@@ -1,0 +1,135 @@
+"""A run's real transitions as a Minari dataset (https://minari.farama.org), for --save-dataset.
+
+`minari.MinariDataset(run_dir / "dataset")` reads it, and any library that takes Minari's datasets.
+"""
+
+import json
+import os
+import shutil
+import uuid
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rmbpo_fast import __version__
+from rmbpo_fast.config import Config
+from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.run.agent import Agent
+from rmbpo_fast.run.config_file import to_json
+from rmbpo_fast.worlds.tasks import find_task
+
+FOLDER = "dataset"
+
+
+def require_minari() -> None:
+    """Raises ConfigError where Minari, or what it writes files with, isn't installed."""
+    if find_spec("minari") is None or find_spec("h5py") is None:
+        raise ConfigError('--save-dataset needs Minari: python -m pip install ".[dataset]"')
+
+
+def split_episodes(
+    obs: np.ndarray, next_obs: np.ndarray, terminated: np.ndarray, num_envs: int
+) -> list[np.ndarray]:
+    """Which rows make up each episode, in the order in which the episodes began.
+
+    A run keeps no mark where an episode was cut (by its time limit, or by the end of a process):
+    there the environment's next row begins somewhere else.
+
+    Args:
+        obs, next_obs: [n, S], the environments' rows in turn, num_envs to a step.
+        terminated: [n] bool.
+    """
+    count = len(obs)
+    goes_on = np.zeros(count, dtype=bool)
+    before, after = slice(0, max(0, count - num_envs)), slice(num_envs, count)
+    goes_on[after] = ~terminated[before] & (obs[after] == next_obs[before]).all(axis=1)
+    episodes: list[list[int]] = []
+    episode_of: list[int] = []
+    for row in range(count):
+        if goes_on[row]:
+            episode_of.append(episode_of[row - num_envs])
+        else:
+            episode_of.append(len(episodes))
+            episodes.append([])
+        episodes[episode_of[row]].append(row)
+    return [np.array(rows) for rows in episodes]
+
+
+def save_dataset(agent: Agent, config: Config, run_dir: Path) -> str:
+    """Writes all real transitions to run_dir/dataset, in the place of what is there.
+
+    Actions are the policy's own, in the environment's units: with action noise (see the metadata)
+    other ones were simulated. An episode that wasn't terminated is truncated at its last row.
+
+    Returns:
+        What was written, in a line.
+    Raises:
+        ConfigError: Minari isn't installed.
+        OSError: it can't be written; an older dataset stays as it was.
+    """
+    require_minari()
+    from minari.data_collector import EpisodeBuffer
+    from minari.dataset.minari_storage import MinariStorage
+
+    packed = agent.real.unpack(agent.real.oldest_first().cpu())
+    obs, reward, next_obs = (part.numpy() for part in (packed.obs, packed.reward, packed.next_obs))
+    terminated = packed.terminated.numpy() > 0
+    low, high = (edge.numpy().astype(np.float32) for edge in (agent.envs.low, agent.envs.high))
+    # float32 may round a bound outwards
+    action = agent.envs.to_env_units(packed.action).numpy().astype(np.float32).clip(low, high)
+    buffers = []
+    for rows in split_episodes(obs, next_obs, terminated, config.task.num_envs):
+        last = np.arange(len(rows)) == len(rows) - 1
+        buffers.append(
+            EpisodeBuffer(
+                observations=[*obs[rows], next_obs[rows[-1]]],
+                actions=list(action[rows]),
+                rewards=reward[rows].tolist(),
+                terminations=terminated[rows].tolist(),
+                truncations=(last & ~terminated[rows]).tolist(),
+            )
+        )
+    folder = run_dir / FOLDER
+    # absolute: Minari would look for a relative one below itself
+    temporary = folder.resolve().with_name(f".{FOLDER}.{uuid.uuid4().hex}")
+    try:
+        storage = MinariStorage.new(
+            temporary,
+            observation_space=gymnasium.spaces.Box(-np.inf, np.inf, obs.shape[1:], np.float32),
+            action_space=gymnasium.spaces.Box(low, high, dtype=np.float32),
+        )
+        storage.update_metadata(_metadata(config))
+        storage.update_episodes(buffers)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.rename(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return f"{folder}: {len(obs)} transitions, {len(buffers)} episodes"
+
+
+def _metadata(config: Config) -> dict[str, Any]:
+    from minari import __version__ as minari_version
+
+    task = find_task(config.task.env)
+    algo, seed = config.adversary.algo, config.run.seed
+    noise, scale = config.task.action_noise, config.task.action_noise_scale
+    actions = "the policy's own"
+    if noise != "none" and scale > 0:
+        actions += f"; the environment added {noise} noise of scale {scale:g} to them"
+    return {
+        # Minari's ids end with a version
+        "dataset_id": f"{task.name}/{algo}-seed-{seed}-v0",
+        "minari_version": minari_version,
+        "algorithm_name": algo,
+        "description": f"Every real transition of one {algo} training run on {task.env_id}, from "
+        f"the first random ones on. Actions are {actions}.",
+        "env_id": task.env_id,
+        "seed": seed,
+        "action_noise": noise,
+        "action_noise_scale": scale,
+        "rmbpo_fast_version": __version__,
+        "rmbpo_fast_config": json.dumps(to_json(config)),
+    }

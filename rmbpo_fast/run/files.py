@@ -1,0 +1,115 @@
+"""The folder of a run: made once, described in config.json, found again by --resume."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmbpo_fast import __version__
+from rmbpo_fast.config import Config
+from rmbpo_fast.errors import ConfigError, StorageError
+from rmbpo_fast.run.agent import Agent, add_unrecorded, build, load_tree_into
+from rmbpo_fast.run.checkpoint import load_newest, set_aside_newer, step_of
+from rmbpo_fast.run.config_file import CONFIG_FILE, read_config, to_json
+from rmbpo_fast.run.journal import JournalWriter, read_journal
+from rmbpo_fast.storage import Tree, write_text_atomically
+from rmbpo_fast.worlds.tasks import Task, find_task
+
+
+def new_run_dir(config: Config, task: Task) -> Path:
+    """Makes the folder of a new run. Raises ConfigError where one is there already."""
+    path = config.run.run_dir
+    if path is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        path = Path("runs", task.name, config.adversary.algo, f"{config.run.seed}-{stamp}")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        # a process that was killed while it wrote its settings leaves an unfinished file of them
+        if any(not p.name.startswith(f".{CONFIG_FILE}.") for p in path.iterdir()):
+            hint = (
+                f"; --resume {path} goes on with its run" if (path / CONFIG_FILE).exists() else ""
+            )
+            raise ConfigError(f"--run-dir {path} is not empty{hint}")
+    except OSError as error:
+        raise ConfigError(f"--run-dir {path}: can't be written ({error.strerror})") from error
+    return path
+
+
+def write_config(run_dir: Path, config: Config, machine: dict[str, Any]) -> None:
+    """config.json: settings, version, and the machine that figures were taken on."""
+    # how this start was asked for is not a setting of the run
+    config = config.replace(resume=None, resume_fallback=False)
+    content = {"version": __version__, "machine": machine, "config": to_json(config)}
+    write_text_atomically(run_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def restore(
+    agent: Agent, run_dir: Path, config: Config
+) -> tuple[JournalWriter, dict[str, Any] | None, str]:
+    """Networks from the last checkpoint, real data from checkpoint and journal.
+
+    Returns:
+        A new journal segment that goes on where the real data ends; the checkpoint's metrics of
+        the epoch in progress, None without a checkpoint; what was found, in a line.
+    Raises:
+        StorageError: a damaged checkpoint or journal that wasn't to be accepted.
+        ConfigError: the run is beyond --total-env-steps.
+    """
+    accept_damage = config.run.resume_fallback
+    width = agent.real.width
+    journal = torch.from_numpy(read_journal(run_dir / "journal", width, accept_damage))
+    newest = load_newest(run_dir, accept_damage)
+    reached = max(len(journal), newest[1]["progress"]["env_step"] if newest else 0)
+    if reached > config.task.total_env_steps:
+        raise ConfigError(
+            f"--total-env-steps {config.task.total_env_steps}: the run has come to step {reached}"
+        )
+    epoch_in_progress: dict[str, Any] | None = None
+    if newest is None:
+        add_unrecorded(agent, journal)
+        found = "no checkpoint yet: networks start anew"
+    else:
+        folder, tree = newest
+        saved_step = tree["progress"]["env_step"]
+        if len(journal) < saved_step and not accept_damage:
+            raise StorageError(
+                f"{run_dir / 'journal'}: ends at step {len(journal)}, before the checkpoint's "
+                f"{saved_step}; --resume-fallback takes the checkpoint's data"
+            )
+        _load(agent, folder, tree, journal)
+        if accept_damage:
+            set_aside_newer(run_dir, folder)
+        epoch_in_progress = {**tree["metrics"], "env_step": saved_step}
+        found = f"networks of step {saved_step} ({folder.name})"
+    writer = JournalWriter(run_dir / "journal", len(journal), width)
+    missing = agent.real.oldest_first()[len(journal) :]
+    if len(missing):
+        writer.append(missing.cpu().numpy())
+    return writer, epoch_in_progress, f"{found}, real data up to step {agent.progress.env_step}"
+
+
+def load_run(run_dir: Path) -> tuple[Agent, Config, int]:
+    """A run's networks as of its newest checkpoint, on the CPU, and that checkpoint's step.
+
+    Raises:
+        StorageError: no run, no checkpoint, or a damaged one.
+    """
+    config = read_config(run_dir)
+    newest = load_newest(run_dir, accept_older=False)
+    if newest is None:
+        raise StorageError(f"{run_dir}: no checkpoint yet, so there is nothing to analyse")
+    folder, tree = newest
+    agent = build(config, find_task(config.task.env), torch.device("cpu"))
+    agent.envs.close()
+    _load(agent, folder, tree, torch.zeros(0, agent.real.width))
+    return agent, config, step_of(folder)
+
+
+def _load(agent: Agent, folder: Path, tree: Tree, journal: Tensor) -> None:
+    try:
+        load_tree_into(agent, tree, journal)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise StorageError(f"{folder}: does not fit this run ({error!r})") from error

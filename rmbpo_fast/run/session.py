@@ -1,0 +1,123 @@
+"""One run from its settings to its end: machine, parts, files, loop; how it ended is printed."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from rmbpo_fast.config import Config
+from rmbpo_fast.errors import ConfigError, StorageError
+from rmbpo_fast.kernels.backend import choose_backend
+from rmbpo_fast.run.accelerate import accelerate
+from rmbpo_fast.run.agent import build
+from rmbpo_fast.run.dataset import require_minari, save_dataset
+from rmbpo_fast.run.display import Display
+from rmbpo_fast.run.files import new_run_dir, restore, write_config
+from rmbpo_fast.run.journal import JournalWriter
+from rmbpo_fast.run.loop import StopRequest, make_steps, train
+from rmbpo_fast.run.metrics import Metrics, columns
+from rmbpo_fast.worlds.tasks import find_task
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of --device. Raises ConfigError where it isn't there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {name}: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+    return device
+
+
+def set_up_machine(config: Config) -> tuple[torch.device, dict[str, Any]]:
+    """Device, threads and kernels of this process, as the settings ask for them.
+
+    Returns:
+        The device, and what config.json says of the machine.
+    Raises:
+        ConfigError: what isn't there.
+    """
+    device = choose_device(config.run.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)  # Triton launches on the current one
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    try:
+        machine = choose_backend(
+            config.run.kernels, device, config.run.precision, config.run.compile
+        )
+    except ValueError as error:
+        reason = str(error).removeprefix("kernels: ")
+        raise ConfigError(f"--kernels {config.run.kernels}: {reason}") from error
+    return device, machine
+
+
+def run(config: Config) -> int:
+    """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
+    task = find_task(config.task.env)
+    if config.run.save_dataset:
+        require_minari()  # not after hours
+    device, machine = set_up_machine(config)
+    agent = build(config, task, device)
+    with ExitStack() as cleanup:
+        cleanup.callback(agent.envs.close)
+        epoch_in_progress = None
+        if config.run.resume is not None:
+            run_dir = config.run.resume
+            journal, epoch_in_progress, found = restore(agent, run_dir, config)
+            cleanup.callback(journal.close)
+            write_config(run_dir, config, machine)
+        else:
+            run_dir, found = new_run_dir(config, task), "new"
+            # before anything else: a folder without it is no run that --resume could go on with
+            write_config(run_dir, config, machine)
+            journal = JournalWriter(run_dir / "journal", 0, agent.real.width)
+            cleanup.callback(journal.close)
+        synchronize = torch.cuda.synchronize if device.type == "cuda" else None
+        metrics = Metrics(run_dir, columns(config.model.num_members), synchronize)
+        cleanup.callback(metrics.close)
+        if epoch_in_progress is not None:
+            metrics.resume(epoch_in_progress)
+        title = f"{config.adversary.algo} on {task.env_id}, seed {config.run.seed}, {run_dir}"
+        stop = cleanup.enter_context(StopRequest())
+        display = cleanup.enter_context(
+            Display(
+                Console(),
+                title,
+                agent.progress.env_step,
+                config.task.total_env_steps,
+                metrics.watch,
+                lambda: stop.signal is not None,
+            )
+        )
+        display.print(f"{title} ({found})")
+        display.print("kernels: " + ", ".join(f"{k} {v}" for k, v in machine.items()))
+        joins = config.adversary.adversary_from_epoch * config.task.epoch_steps
+        if agent.adversary is not None and agent.progress.env_step < joins:
+            display.print(f"adversary: joins at step {joins}, plain MBPO until then")
+        steps = make_steps(agent, config)
+        if config.run.compile:
+            steps, done = accelerate(agent, config, device)
+            display.print(done)
+        try:
+            train(agent, config, steps, metrics, journal, run_dir, display, stop)
+            step = agent.progress.env_step
+            display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
+            if config.run.save_dataset:
+                display.print(save_dataset(agent, config, run_dir))
+        except OSError as error:
+            raise StorageError(
+                f"{error}; the real steps before it are kept: --resume {run_dir} goes on"
+            ) from error
+        except KeyboardInterrupt:
+            display.print("stopped at once, without saving; the journal has every real step")
+    if stop.signal is not None:
+        print(f"stopped; to go on: python -m rmbpo_fast.train --resume {run_dir}")
+        return 128 + stop.signal
+    return 0

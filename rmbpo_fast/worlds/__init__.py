@@ -1,0 +1,1 @@
+"""The real environment, as it is and with its physics changed."""

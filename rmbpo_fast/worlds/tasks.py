@@ -1,0 +1,96 @@
+"""What is known of each task: who steps it, which numbers it shows, when it ends."""
+
+import difflib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import envpool
+import gymnasium
+import torch
+from torch import Tensor
+
+from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.worlds import termination
+
+
+@dataclass(frozen=True)
+class Task:
+    """Facts about one task.
+
+    Attributes:
+        name: short name, used for the run's folder.
+        env_id: the id that EnvPool or Gymnasium registers.
+        backend: "envpool" or "gymnasium".
+        rule: ending rule on states, None where it isn't known.
+        obs_size: leading observations kept (MBPO's truncated Ant and Humanoid); None keeps all.
+        clipped_from: index of the first observed velocity, which the task clips to +-10.
+        make_kwargs: settings handed to EnvPool or Gymnasium.
+    """
+
+    name: str
+    env_id: str
+    backend: str
+    rule: termination.Rule | None = None
+    obs_size: int | None = None
+    clipped_from: int | None = None
+    make_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def obs_bounds(self, obs_size: int) -> tuple[Tensor, Tensor]:
+        """Lowest and highest observable value per dimension, [S] each.
+
+        Predictions are clipped to them as the environment clips its own observations (ours).
+        """
+        high = torch.full((obs_size,), math.inf)
+        if self.clipped_from is not None:
+            high[self.clipped_from :] = 10.0
+        return -high, high
+
+
+# family: (short name, id behind the short name, facts)
+_KNOWN: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "invertedpendulum": (
+        "inverted_pendulum",
+        "InvertedPendulum-v2",
+        {"rule": termination.inverted_pendulum},
+    ),
+    "hopper": ("hopper", "Hopper-v3", {"rule": termination.hopper, "clipped_from": 5}),
+    "halfcheetah": (
+        "halfcheetah",
+        "HalfCheetah-v3",
+        {"rule": termination.never, "make_kwargs": {"reset_noise_scale": 0.005}},
+    ),
+    "walker2d": ("walker2d", "Walker2d-v3", {"rule": termination.walker2d, "clipped_from": 8}),
+    "ant": ("ant", "Ant-v3", {"rule": termination.ant, "obs_size": 27}),
+    "humanoid": ("humanoid", "Humanoid-v3", {"rule": termination.humanoid, "obs_size": 45}),
+}
+
+
+def task_family(env: str) -> str:
+    """`hopper`, `Hopper-v3` and `Hopper-v5` are one family and share a preset: `hopper`."""
+    name, _, version = env.rpartition("-v")
+    return (name if name and version.isdigit() else env).replace("_", "").lower()
+
+
+def find_task(env: str) -> Task:
+    """The task behind a short name, an EnvPool id or a Gymnasium id.
+
+    Raises:
+        ConfigError: no such task (with the nearest names).
+    """
+    family = _KNOWN.get(task_family(env))
+    if family is not None:
+        name, default_id, facts = family
+        if env == name:
+            return Task(name, default_id, "envpool", **facts)
+        if env in envpool.list_all_envs():
+            return Task(env, env, "envpool", **facts)
+    if env in gymnasium.registry:
+        facts = family[2] if family is not None else {}
+        return Task(env.replace("/", "-"), env, "gymnasium", **facts)
+    short_names = [name for name, _, _ in _KNOWN.values()]
+    pool_ids = [name for name in envpool.list_all_envs() if task_family(name) in _KNOWN]
+    names = {name.lower(): name for name in (*gymnasium.registry, *pool_ids, *short_names)}
+    near = difflib.get_close_matches(env.lower(), names, n=5, cutoff=0.5)
+    hint = ", ".join(names[n] for n in near) if near else ", ".join(short_names)
+    raise ConfigError(f"--env {env}: no such task; nearest: {hint}")

@@ -1,0 +1,122 @@
+"""The dependency rule: rooms in the order in which the data flow, imports only downwards."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "rmbpo_fast"
+# Rooms from the ground up, floors in each: a file imports only from floors below its own.
+HOUSE = {
+    "": ["errors seeding", "config storage"],
+    "worlds": [
+        "transition",
+        "termination",
+        "tasks",
+        "distortion grids vector_env",
+        "dimensions envs randomized_env",
+        "episodes",
+    ],
+    "presets": ["presets"],
+    "algo": [
+        "correlation losses nets optim",
+        "replay",
+        "learned_termination sac world_model",
+        "game rollout",
+        "effect",
+        "adversary",
+        "adversary_fit",
+    ],
+    "policy": ["policy"],
+    "run": [
+        "graph journal metrics",
+        "checkpoint display validation",
+        "config_file",
+        "agent cli",
+        "dataset files loop",
+        "accelerate",
+        "session",
+    ],
+    "study": [
+        "groups metrics_csv",
+        "figures subjects",
+        "analysis average report_figures robustness video",
+        "analysis_report evaluation imagine_on report summary",
+    ],
+    "study.sweep": ["plan trial", "results workers", "table", "session"],
+    "commands": ["analyze evaluate report sweep train"],
+}
+IN_NO_FOLDER = {"", "presets", "policy", "commands"}
+FLOORS = [
+    {name if room in IN_NO_FOLDER else f"{room}.{name}" for name in floor.split()}
+    for room, floors in HOUSE.items()
+    for floor in floors
+]
+FLOOR = {name: i for i, names in enumerate(FLOORS) for name in names}
+
+
+def _imports(path):
+    """Every module that a file imports, names in a `from` included: they may be modules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _modules():
+    files = (path for path in sorted(PACKAGE.rglob("*.py")) if path.stem != "__init__")
+    return {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in files}
+
+
+@pytest.mark.parametrize("name", _modules())
+def test_imports_go_down(name):
+    assert name in FLOOR, f"give {name} a floor"
+    for found in _imports(_modules()[name]):
+        other = found.removeprefix("rmbpo_fast.")
+        if other != found and other in FLOOR:
+            assert FLOOR[other] < FLOOR[name], f"{name} imports {other}"
+
+
+def test_every_place_on_a_floor_is_a_file():
+    assert set(FLOOR) == set(_modules())
+
+
+def test_files_have_a_readable_size():
+    """The algorithm reads like the paper only as long as a file is one thought."""
+    for name, path in _modules().items():
+        assert len(path.read_text().splitlines()) <= 350, name
+
+
+def test_kernels_know_nothing_of_the_algorithm():
+    for path in (ROOT / "kernels").rglob("*.py"):
+        for name in _imports(path):
+            assert not name.startswith(("rmbpo_fast", "numpy", "envpool", "gymnasium")), path
+
+
+def test_numbers_leave_the_device_in_few_places():
+    """`.item()` waits for the device; the learning files must not."""
+    for path in (PACKAGE / "algo").glob("*.py"):
+        for word in (".item()", ".cpu()", ".numpy()"):
+            assert word not in path.read_text(), f"{path.name}: {word}"
+
+
+def test_native_kernels_tests_load_no_environment():
+    """tests/sanitize.sh runs them, and a sanitizer ends the process at EnvPool's own libraries."""
+    files = sorted(map(str, (ROOT / "tests" / "kernels").glob("test_native*.py")))
+    code = (
+        "import sys, pytest\n"
+        "status = pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', *sys.argv[1:]])\n"
+        "print('loaded:', 'envpool' in sys.modules)\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *files], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("loaded: False\n"), "the tests load EnvPool"

@@ -1,0 +1,175 @@
+"""The documentation: its site builds without a warning, and what it tells people to type works.
+
+Every `sh` block and every inline command of the pages goes through bash, so quotes, loops and `&&`
+are bash's; the programs there are stand-ins that write down how they were called. Then each call is
+made as `page_calls` does it.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tyro
+
+from conftest import flags
+from page_calls import BUILD, ROOT, TINY, make_call, put_file
+from pages import FENCE, blocks, calls_of, write_stand_ins
+from rmbpo_fast import sweep, train
+from rmbpo_fast.config import Config
+from rmbpo_fast.kernels import backend
+from rmbpo_fast.run.cli import parse
+from rmbpo_fast.study.groups import group_of
+from rmbpo_fast.study.subjects import load_subjects
+
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *sorted((ROOT / "results").glob("*.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+RUN = Path("runs/hopper/rmbpo/0-20260101-120000")  # that the pages name
+
+MBPO_AND_RMBPO = ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0")
+OPTIONS = "inverted_pendulum_options"
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory) -> Path:
+    """A folder of programs that only write down their arguments."""
+    folder = tmp_path_factory.mktemp("bin")
+    write_stand_ins(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """The runs that the pages speak of, trained for a moment."""
+    folder = tmp_path_factory.mktemp("runs")
+    for env, algo in (("hopper", "rmbpo"), ("hopper", "mbpo"), ("inverted_pendulum", "rmbpo")):
+        run_dir = folder / "runs" / env / algo / RUN.name
+        settings = flags(env=env, algo=algo, **TINY, run_dir=run_dir)
+        assert train.main(settings) == 0
+    return folder / "runs"
+
+
+def config_of(words: list[str]) -> Config:
+    """The settings that a sweep with one setting hands to its runs."""
+    flags_of_sweep = words[words.index("rmbpo_fast.sweep") + 1 :]
+    _, of_train = tyro.cli(sweep.Arguments, args=flags_of_sweep, return_unknown_args=True)
+    return parse(of_train)
+
+
+@pytest.mark.skipif(backend.native is None, reason="the pages use the native library")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_to_type_works(page, runs, stand_ins, tmp_path, monkeypatch):
+    (tmp_path / "runs").symlink_to(runs)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text("")
+    (tmp_path / "my_rules.py").write_text(
+        "from rmbpo_fast.worlds.termination import never as swimmer\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("my_rules", None)
+    scope = {"obs": [0.0] * 11}
+    for block in blocks(page):
+        try:
+            if block.kind == "file":
+                put_file(block, tmp_path, monkeypatch)
+            elif block.kind == "python":
+                backend.use("reference")
+                exec(compile(block.text, f"{page.name}:{block.line}", "exec"), scope)
+            else:
+                for words in calls_of(block.text, stand_ins, tmp_path):
+                    make_call(words, tmp_path, monkeypatch)
+        except Exception as error:
+            raise AssertionError(f"{page.name}:{block.line}: {error}") from error
+
+
+def test_a_command_that_no_test_knows_fails(tmp_path, stand_ins, monkeypatch):
+    with pytest.raises(AssertionError, match="no test knows this command"):
+        make_call(["python", "-m", "rmbpo_fast.fly"], tmp_path, monkeypatch)
+    with pytest.raises(AssertionError, match="status 2"):
+        make_call(["python", "-m", "rmbpo_fast.train", "--etta", "1"], tmp_path, monkeypatch)
+    with pytest.raises(AssertionError, match="curl: command not found"):
+        calls_of("curl example", stand_ins, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "planned", "runs", "axis"),
+    [
+        ("inverted_pendulum", "", 4, ("mbpo/mbpo-seed-0", "rmbpo/eta-0.05-seed-0"), "pole_mass"),
+        (OPTIONS, "inverted_pendulum_small_step", 2, MBPO_AND_RMBPO, "pole_mass"),
+        (OPTIONS, "inverted_pendulum_entropy", 2, MBPO_AND_RMBPO, "pole_mass"),
+        (OPTIONS, "inverted_pendulum_three_updates", 2, MBPO_AND_RMBPO, "pole_mass"),
+        ("hopper", "", 2, MBPO_AND_RMBPO, "torso_mass"),
+    ],
+)
+def test_a_results_script_makes_its_pictures(
+    script, name, planned, runs, axis, tmp_path, stand_ins, monkeypatch
+):
+    """results/<script>.sh: sweeps up to their plan, the rest with two runs of a moment."""
+    monkeypatch.chdir(tmp_path)
+    text = f"set -- {name}\n" + (ROOT / "results" / f"{script}.sh").read_text()
+    calls = calls_of(text, stand_ins, tmp_path)
+    sweeps = [words for words in calls if "rmbpo_fast.sweep" in words]
+    assert len(sweeps) == planned
+    for words in sweeps:
+        make_call(words, tmp_path, monkeypatch)
+        if name:
+            kept = load_subjects([f"{ROOT}/results/{name}/*/*-seed-*"])
+            assert group_of(config_of(words)) in {run.group for run in kept}
+    task = sweeps[0][sweeps[0].index("--env") + 1]
+    out = tmp_path / "runs/results" / (name or script)
+    for run in runs:
+        settings = flags(env=task, algo=run.split("/")[0], **TINY, run_dir=out / run)
+        assert train.main(settings) == 0
+    for words in calls[len(sweeps) :]:
+        make_call(words, tmp_path, monkeypatch)
+    for picture in ("learning_curves.png", f"steadiness_{axis}.png"):
+        assert (out / picture).is_file()
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page: lower case, hyphens for spaces, no other signs."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_headings_that_a_page_links_to_exist(page):
+    prose = FENCE.sub("", page.read_text())
+    for target in re.findall(r"\]\(([^)]+)\)", prose):
+        if not target.startswith("https://"):
+            name, _, heading = target.partition("#")
+            file = page.parent / name if name else page
+            assert file.is_file(), target
+            assert not heading or heading in anchors(file), target
+
+
+def test_every_module_has_its_api_page():
+    page = (ROOT / "docs/api.md").read_text()
+    listed = set(re.findall(r"^   rmbpo_fast\.(?!kernels)([\w.]+)$", page, re.M))
+    package = ROOT / "rmbpo_fast"
+    files = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py"))
+    modules = {".".join(file.parts) for file in files if file.name != "__init__"}
+    assert listed == modules, "docs/api.md lists the modules"
+
+
+def test_site_builds_without_a_warning(tmp_path):
+    """Warnings are errors: a missing page, picture or name, a formula that can't be read."""
+    for name in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(name, reason="the docs extra isn't installed")
+    *command, _ = BUILD
+    done = subprocess.run(
+        [sys.executable, *command, str(tmp_path / "site"), "-d", str(tmp_path / "trees"), "-q"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    algorithm = (tmp_path / "site" / "algorithm.html").read_text()
+    assert algorithm.count("<math") > 50
+    assert "--total-env-steps" in (tmp_path / "site" / "train.html").read_text()
+    assert "kl_target_nats" in (tmp_path / "site" / "api" / "rmbpo_fast.config.html").read_text()

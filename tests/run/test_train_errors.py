@@ -1,0 +1,138 @@
+"""The command where something is wrong: one line, a status, and what is kept."""
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import flags, read_metrics
+from rmbpo_fast import train
+from rmbpo_fast.run import loop
+from rmbpo_fast.run.checkpoint import list_checkpoints, load_newest
+from rmbpo_fast.worlds.vector_env import EnvPoolVector, StepResult
+
+
+def fails(arguments, capsys, status, *parts):
+    assert train.main(arguments) == status
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    for part in parts:
+        assert part in error
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        ({"env": "hoper"}, ["hoper", "nearest: hopper"]),
+        ({"env": "CartPole-v1"}, ["expected a flat box of actions"]),
+        ({"total_env_steps": -1}, ["--total-env-steps must be at least 1"]),
+        ({"num_envs": 0}, ["--num-envs must be at least 1"]),
+        ({"eta": "nan"}, ["--eta must be finite"]),
+        ({"device": "cuda:7"}, ["--device cuda:7", "CUDA devices"]),
+        ({"device": "warp"}, ["--device warp: expected auto, cpu, cuda"]),
+        ({"adversary_dims": (9,)}, ["--adversary-dims", "expected 0 to 4"]),
+        ({"start_spread": (0.6,)}, ["--start-spread must be 4 numbers", "(0.6,)"]),
+        ({"termination": "nowhere:f"}, ["--termination nowhere:f"]),
+        ({"termination": "nowhere"}, ["expected auto, learned, never or module:function"]),
+        ({"run_dir": "/proc/run"}, ["--run-dir /proc/run: can't be written"]),
+        ({"resume": "/nowhere"}, ["/nowhere: no run here"]),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line_and_a_status(
+    small_flags, capsys, tmp_path, more, parts, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status = 1 if "resume" in more else 2
+    fails([*small_flags, *flags(**more)], capsys, status, *parts)
+    assert not any(tmp_path.glob("runs/**/metrics.csv"))
+
+
+def test_a_folder_with_something_in_it_is_not_taken(small_flags, capsys, tmp_path):
+    (tmp_path / "thesis.tex").write_text("x")
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 2, "is not empty\n")
+    (tmp_path / "config.json").write_text("{}")
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 2, f"--resume {tmp_path} goes on")
+
+
+def test_a_start_on_a_full_disk_can_be_started_again(small_flags, capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rmbpo_fast.train.write_config", full)
+        fails([*small_flags, *flags(run_dir=tmp_path / "a")], capsys, 1, "No space left")
+    arguments = [*small_flags, *flags(run_dir=tmp_path / "b", total_env_steps=60)]
+    assert train.main(arguments) == 0
+
+
+def test_a_damaged_metrics_file_is_one_line(small_flags, capsys, tmp_path):
+    assert train.main([*small_flags, *flags(run_dir=tmp_path, total_env_steps=60)]) == 0
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text()[:-60])
+    capsys.readouterr()
+    fails(flags(resume=tmp_path, total_env_steps=70), capsys, 1, "metrics.csv: a row is cut")
+    path.write_text("")  # as a full disk may leave it
+    assert train.main(flags(resume=tmp_path, total_env_steps=70)) == 0
+
+
+def test_a_flag_without_its_value_is_tyros_to_explain(capsys):
+    with pytest.raises(SystemExit):
+        train.main(["--env", "hopper", "--eta"])
+    assert "usage: train.py" not in capsys.readouterr().err
+
+
+def test_wrong_flags_are_tyros_to_explain(small_flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main([*small_flags, "--etta", "1"])
+    assert stopped.value.code == 2
+    assert "--eta" in capsys.readouterr().err
+
+
+def test_a_nan_from_the_environment_ends_the_run_in_one_line(
+    small_flags, capsys, tmp_path, monkeypatch
+):
+    original = EnvPoolVector.step
+
+    def broken(self, actions):
+        result = original(self, actions)
+        return StepResult(result.obs * np.nan, *result[1:])
+
+    monkeypatch.setattr(EnvPoolVector, "step", broken)
+    arguments = [*small_flags, *flags(run_dir=tmp_path / "run")]
+    fails(arguments, capsys, 1, "environment", "not finite")
+
+
+@pytest.mark.parametrize("part", ["actor", "critic"])
+def test_a_diverged_run_keeps_its_last_good_checkpoint(
+    small_flags, capsys, tmp_path, monkeypatch, part
+):
+    original = loop.update_policy
+
+    def poisoned(agent, config, updates):
+        if agent.progress.env_step == 80:
+            with torch.no_grad():
+                getattr(agent.sac, part).net.biases[0].fill_(torch.nan)
+        return original(agent, config, updates)
+
+    monkeypatch.setattr(loop, "update_policy", poisoned)
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, "finite")
+    (kept,) = list_checkpoints(tmp_path)
+    assert kept.name == "step-000000050"
+    assert load_newest(tmp_path, accept_older=False) is not None
+    assert len(read_metrics(tmp_path)) == 1
+
+
+def test_a_learning_rate_that_is_far_too_large_ends_in_one_line(small_flags, capsys, tmp_path):
+    fails([*small_flags, *flags(run_dir=tmp_path, sac_lr=1e30)], capsys, 1, "finite")
+    assert not list_checkpoints(tmp_path)
+
+
+def test_a_full_disk_ends_the_run_in_one_line(small_flags, capsys, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rmbpo_fast.storage._save_file", full)
+    parts = ("No space left on device", f"--resume {tmp_path} goes on")
+    fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, *parts)
+    assert not list_checkpoints(tmp_path)
