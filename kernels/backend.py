@@ -2,10 +2,11 @@
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -14,6 +15,7 @@ try:
 except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not installed at all
     native = None
 
+T = TypeVar("T")
 BACKENDS = ("reference", "native", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
 # processors whose bf16 products are faster than float32 ones, by `native.cpu_isa()`
@@ -40,13 +42,19 @@ class Backend(NamedTuple):
         name: one of `BACKENDS`.
         precision: of matrix products. fp32: as exact as float32 (Triton: three TF32 products,
             about 2^-21); tf32: operands of 11 bits; bf16: operands of 8 bits. Sums are float32.
+        fuse: torch.compile fuses what lies between the operations of a loss: fewer and larger
+            launches on a GPU. On a CPU it gains nothing (bench/RESULTS.md).
     """
 
     name: str
-    precision: str
+    precision: str = "fp32"
+    fuse: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} kernels in {self.precision}"
 
 
-_active = Backend("reference", "fp32")
+_active = Backend("reference")
 
 
 def active() -> Backend:
@@ -54,13 +62,22 @@ def active() -> Backend:
     return _active
 
 
-def require_native() -> None:
-    """Raises ValueError unless the native backend is active."""
-    if _active.name != "native":
-        raise ValueError(f"kernels: expected native to be active, found {_active.name}")
+def describe() -> str:
+    """What the operations use now, for people: `native kernels in fp32`."""
+    return str(_active)
 
 
-def use(name: str, precision: str = "fp32") -> None:
+def fused(function: Callable[..., T]) -> Callable[..., T]:
+    """A loss as torch.compile makes it where the backend says so, else as it is."""
+    return _compiled(function) if _active.fuse else function
+
+
+@cache
+def _compiled(function: Callable[..., T]) -> Callable[..., T]:
+    return torch.compile(function, fullgraph=True)
+
+
+def use(name: str, precision: str = "fp32", fuse: bool = False) -> None:
     """Makes a backend the one of this process. PyTorch's own products take the precision too.
 
     Raises:
@@ -80,15 +97,15 @@ def use(name: str, precision: str = "fp32") -> None:
     if name in _BODIES:
         for op in OPS:
             importlib.import_module(f".ops.{op}.{_BODIES[name]}", __package__)
-    _active = Backend(name, precision)
+    _active = Backend(name, precision, fuse)
     torch.set_float32_matmul_precision(_MATMUL[precision])
 
 
 @contextmanager
-def using(name: str, precision: str = "fp32") -> Iterator[None]:
+def using(name: str, precision: str = "fp32", fuse: bool = False) -> Iterator[None]:
     """`use` for a block of code."""
     before = _active
-    use(name, precision)
+    use(name, precision, fuse)
     try:
         yield
     finally:
@@ -141,7 +158,7 @@ def choose_backend(
                 "kernels: triton needs a GPU, and the device is the CPU (TRITON_INTERPRET=1 runs "
                 "its kernels there, slowly, for tests)"
             )
-    use(name, precision)
+    use(name, precision, fuse=compiled and device.type == "cuda")
     return {
         "backend": name,
         "precision": precision,

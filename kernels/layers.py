@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 MOST_LAYERS = 16  # of a network that the native library takes a step of
@@ -19,9 +18,13 @@ class Layers(NamedTuple):
         """Inputs, hidden widths, outputs."""
         return [self.weights[0].shape[1], *(w.shape[2] for w in self.weights)]
 
-    def require(self, name: str, sizes: list[int], members: int) -> None:
-        """Raises ValueError unless these are `members` networks of `sizes`, for a native step."""
-        layers = len(sizes) - 1
+    def require(self, name: str, sizes: list[int], members: int, like: Tensor) -> None:
+        """Raises ValueError unless these are `members` networks of `sizes`, contiguous.
+
+        Args:
+            like: has the dtype and the device that are expected.
+        """
+        layers, dtype, device = len(sizes) - 1, like.dtype, like.device
         if not len(self.weights) == len(self.biases) == layers <= MOST_LAYERS:
             raise ValueError(
                 f"{name}: expected {min(layers, MOST_LAYERS)} layers of weights and biases, found "
@@ -35,8 +38,9 @@ class Layers(NamedTuple):
                     f"{(members, 1, outputs)}, found {tuple(weight.shape)} and {tuple(bias.shape)}"
                 )
             for tensor in (weight, bias):
-                if tensor.dtype != torch.float32 or not tensor.is_cpu or not tensor.is_contiguous():
+                alike = tensor.dtype == dtype and tensor.device == device
+                if not alike or not tensor.is_contiguous():
                     raise ValueError(
-                        f"{name}, layer {layer}: expected contiguous torch.float32 on cpu, found "
+                        f"{name}, layer {layer}: expected contiguous {dtype} on {device}, found "
                         f"{tensor.dtype} on {tensor.device} with strides {tensor.stride()}"
                     )

@@ -6,7 +6,7 @@ Data goes one way through the files: envs -> replay -> world_model -> adversary 
 from importlib.util import find_spec
 from pathlib import Path
 
-__version__ = "0.1.1"
+__version__ = "0.2.0"
 
 _here = Path(__file__).resolve().parent
 if not (_here / "kernels").is_dir():

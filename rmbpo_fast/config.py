@@ -5,6 +5,7 @@ group prefix (`--eta`, not `--adversary.eta`), so field names are unique across 
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,17 +22,16 @@ class TaskConfig:
     Hopper-v4, or any registered Gymnasium id with box observations and actions."""
     num_envs: int = 1
     """Environments stepped together (the paper uses 1)."""
-    action_noise: Literal["none", "uniform", "truncated_normal"] = "none"
-    """Noise on the simulated action. `uniform` leaves an EnvPool task's control cost at the clean
+    action_noise: str = "none"
+    """Noise on the simulated action: none, uniform:HALF_WIDTH or truncated_normal:STD, in the
+    environment's own action units. `uniform` leaves an EnvPool task's control cost at the clean
     action; `truncated_normal` wraps the whole environment and stays in the action box."""
-    action_noise_scale: float = 0.0
-    """Half width of the uniform, std of the normal, in the environment's own action units."""
     termination: str = "auto"
     """Ending rule for imagined states: auto (the task's own, else learned), learned, never, or
     module:function from next_obs [B, S] to bool [B]."""
     randomize: tuple[str, ...] = ()
-    """With --algo dr: ranges such as pole_mass=2:20, one world for each real episode. Evaluations
-    stay nominal."""
+    """Domain randomisation: ranges such as pole_mass=2:20, one world for each real episode.
+    Evaluations stay nominal."""
     random_steps: int = 5_000
     """Real steps of uniformly random actions before anything is learned."""
     total_env_steps: int = 125_000
@@ -39,44 +39,58 @@ class TaskConfig:
     epoch_steps: int = 1_000
     """Real steps per epoch: one evaluation and one row of metrics.csv."""
 
+    @property
+    def noise(self) -> tuple[str, float]:
+        """Kind and scale of --action-noise; ("none", 0.0) where there is none.
+
+        Raises:
+            ConfigError: it is neither of its forms.
+        """
+        kind, colon, scale = self.action_noise.partition(":")
+        if (kind, colon) == ("none", ""):
+            return "none", 0.0
+        try:
+            found = float(scale) if kind in ("uniform", "truncated_normal") else math.nan
+        except ValueError:
+            found = math.nan
+        if not 0.0 <= found < math.inf:
+            raise ConfigError(
+                "--action-noise must be none, uniform:HALF_WIDTH or truncated_normal:STD, "
+                f"not {self.action_noise!r}"
+            )
+        return kind, found
+
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The nominal model p_theta: a probabilistic ensemble."""
 
     num_members: int = 7
-    """Ensemble members E."""
-    num_elites: int = 5
-    """Members with the lowest holdout error; only they imagine."""
+    """Ensemble members E; the five sevenths with the lowest holdout error are the elites, which
+    imagine."""
     model_hidden: tuple[int, ...] = (200, 200, 200, 200)
     """Widths of the hidden layers (swish)."""
-    model_weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)
-    """L2 factor per layer, output layer last: half the squared sum joins the loss."""
-    model_lr: float = 1e-3
-    """Adam step size."""
     model_batch_size: int = 256
     """Rows per member and gradient step."""
     fit_every_steps: int = 250
     """Real steps between two fits of the model, of the adversary, and rollouts."""
-    holdout_fraction: float = 0.2
-    """Share of the real rows held out, drawn afresh at each fit."""
-    holdout_max_rows: int = 5_000
-    """Upper limit of the held-out rows."""
-    model_patience_epochs: int = 5
-    """Stop after this many epochs in which no member improved by more than 1 %."""
     correlated_noise: bool = False
     """Draw the predicted numbers together, as their errors on held-out rows go together (ours); if
     not, each on its own, as MBPO and the paper. One force moves several numbers at once: drawn on
     their own they let the imagined world wander where the real one can't (bench/RESULTS.md)."""
+
+    @property
+    def num_elites(self) -> int:
+        """MBPO's five of seven."""
+        return max(1, 5 * self.num_members // 7)
 
 
 @dataclass(frozen=True)
 class AdversaryConfig:
     """The adversarial auxiliary model g_psi."""
 
-    algo: Literal["rmbpo", "mbpo", "dr", "sac"] = "rmbpo"
-    """rmbpo imagines in g_psi, mbpo in p_theta; dr (domain randomisation) is mbpo with --randomize;
-    sac learns from real data only."""
+    algo: Literal["rmbpo", "mbpo", "sac"] = "rmbpo"
+    """rmbpo imagines in g_psi, mbpo in p_theta; sac learns from real data only."""
     explore: Literal["robust", "nominal"] = "robust"
     """Who collects the real data: the robust policy, or a second SAC that learns in p_theta's
     rollouts and is as good at exploring as MBPO's (ours; the paper's open question)."""
@@ -91,31 +105,12 @@ class AdversaryConfig:
     drop of V per step / (1 - gamma) / V (ours). The released policies': 0.06 on Hopper."""
     adversary_from_epoch: int = 0
     """Epoch in which the adversary joins (ours): until then g = p, i.e. plain MBPO."""
-    kl_dual_lr: float = 0.5
-    """Step of the adaptation in log(eta) per fit and unit of log(found / target) (ours)."""
-    parametrization: Literal["residual", "full"] = "residual"
-    """residual: shift and log-variance change in units of p's spread (ours); full: g's own mean
-    and log-variance, started as a copy of p."""
-    estimator: Literal["score", "pathwise"] = "score"
-    """Gradient of the value term: score function, or through the critic."""
-    baseline: Literal["mean", "none"] = "mean"
-    """What the score estimator subtracts: the target at g's mean (ours), or nothing."""
-    adversary_warm_start: bool = True
-    """Go on from the last fit; otherwise start each fit at g = p."""
+    adversary: Literal["residual", "pathwise", "paper"] = "residual"
+    """residual: shift and log-variance change in units of p's spread, learned by the score function
+    (ours); pathwise: the same, the gradient going through the critic; paper: g's own mean and
+    log-variance, started as a copy of p, by the score function."""
     adversary_dims: tuple[int, ...] | None = None
     """Predicted dimensions that the adversary may touch (the reward is the last); all if unset."""
-    adversary_lr: float = 1e-3
-    """Adam step size."""
-    adversary_batch_size: int = 256
-    """Rows per member and gradient step."""
-    adversary_max_steps: int | None = None
-    """Gradient steps per fit at most; 300 for residual, 1,000 for full if unset (ours)."""
-    adversary_check_every: int = 25
-    """Gradient steps between looks at the held-out objective (ours)."""
-    adversary_patience_checks: int = 3
-    """Looks without a better held-out objective after which a fit ends (ours)."""
-    adversary_holdout_max_rows: int = 1_000
-    """Upper limit of the held-out fifth of the real rows (ours)."""
 
     @property
     def adversarial(self) -> bool:
@@ -129,19 +124,13 @@ class RolloutConfig:
 
     rollout_rows: int = 100_000
     """Start states per fit, drawn from the real buffer."""
-    horizon_min: int = 1
-    """Rollout length k before the ramp."""
-    horizon_max: int = 1
-    """Rollout length k after the ramp."""
-    horizon_epochs: tuple[int, int] = (0, 1)
-    """Epochs between which k grows linearly (truncated to an integer)."""
+    rollout_schedule: tuple[int, ...] = (1,)
+    """Rollout length k: one number, or MBPO's four: FIRST_EPOCH LAST_EPOCH FIRST_K LAST_K, between
+    which k grows linearly (truncated to an integer)."""
     start_spread: tuple[float, ...] = ()
     """How far the start states are moved at random, one half-width per observation in its own
     units, uniform (ours). A policy that balances shows the critics no other place than its own;
     this does (bench/RESULTS.md). If empty, as MBPO and the paper: real states as they are."""
-    rollout_chunk_rows: int | None = None
-    """Rows imagined at a time; if unset, 1,000 per elite on a CPU (they fit its cache), all on a
-    GPU."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +147,8 @@ class SACConfig:
     """Share of real rows in a batch."""
     gamma: float = 0.99
     """Discount per step."""
-    tau: float = 0.005
-    """Step of the target critics towards the critics, per update."""
     sac_lr: float = 3e-4
     """Adam step size of actor, critics and temperature."""
-    init_temperature: float = 1.0
-    """First entropy temperature alpha."""
     target_entropy: float | None = None
     """Entropy that the temperature is tuned to, nats, for actions in [-1, 1]; minus the number of
     action dimensions if unset."""
@@ -202,9 +187,7 @@ class RunConfig:
     eval_episodes: int = 10
     """Episodes of the deterministic policy at the end of each epoch."""
     checkpoint_every_steps: int = 5_000
-    """Real steps between checkpoints; SIGINT and SIGTERM save too."""
-    keep_checkpoints: int = 2
-    """Checkpoints kept; older ones go once a newer one has been read back."""
+    """Real steps between checkpoints; the last two are kept. SIGINT and SIGTERM save too."""
     keep_policies: int = 10
     """Policies of the last epochs kept in policies/, to see how steady their robustness is."""
     save_dataset: bool = False

@@ -9,9 +9,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from rmbpo_fast.algo.nets import Actor
 from rmbpo_fast.errors import StorageError
-from rmbpo_fast.kernels import ensemble_mlp
+from rmbpo_fast.kernels import Layers, ensemble_mlp
 from rmbpo_fast.storage import save_tensors_atomically
 
 FORMAT = "rmbpo_fast policy 1"
@@ -28,11 +27,10 @@ def epoch_files(run_dir: Path) -> list[Path]:
     return sorted(run_dir.glob("policies/step-*.safetensors"))
 
 
-def save_policy(file: Path, actor: Actor, env_id: str, low: Tensor, high: Tensor) -> None:
-    """Writes a policy file: the actor's layers and the action box [A]."""
-    layers = zip(actor.net.weights, actor.net.biases, strict=True)
+def save_policy(file: Path, layers: Layers, env_id: str, low: Tensor, high: Tensor) -> None:
+    """Writes a policy file: the network's layers and the action box [A]."""
     tensors = {"low": low.float(), "high": high.float()}
-    for i, (weight, bias) in enumerate(layers):
+    for i, (weight, bias) in enumerate(zip(*layers, strict=True)):
         tensors[f"weight_{i}"] = weight.detach().cpu()
         tensors[f"bias_{i}"] = bias.detach().cpu()
     metadata = {"format": FORMAT, "env_id": env_id}

@@ -11,11 +11,10 @@ from rmbpo_fast.worlds.tasks import task_family
 # to the adversary, 6 % of Q, once the policy hops: with that from the start it had not learned to
 # after 28,000 steps, where MBPO had. Elsewhere, where eta isn't fixed here, it is adapted to the KL
 # that the pendulum's eta carries. Ant's and Humanoid's are MBPO's, with the walkers' noise (ours).
-_WALKER_NOISE = {"action_noise": "uniform", "action_noise_scale": 0.005}
+_WALKER_NOISE = {"action_noise": "uniform:0.005"}
 _PRESETS: dict[str, dict[str, Any]] = {
     "invertedpendulum": {
-        "action_noise": "truncated_normal",
-        "action_noise_scale": 0.2,
+        "action_noise": "truncated_normal:0.2",
         "total_env_steps": 20_000,
         "random_steps": 500,
         "epoch_steps": 250,
@@ -29,8 +28,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         **_WALKER_NOISE,
         "total_env_steps": 125_000,
         "updates_per_step": 20,
-        "horizon_max": 15,
-        "horizon_epochs": (20, 150),
+        "rollout_schedule": (20, 150, 1, 15),
         "target_entropy": -1.0,
         "kl_target_nats": None,
         "drop_target": 0.06,
@@ -56,8 +54,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         **_WALKER_NOISE,
         "total_env_steps": 300_000,
         "updates_per_step": 20,
-        "horizon_max": 25,
-        "horizon_epochs": (20, 100),
+        "rollout_schedule": (20, 100, 1, 25),
         "target_entropy": -4.0,
     },
     "humanoid": {
@@ -65,8 +62,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "total_env_steps": 300_000,
         "updates_per_step": 20,
         "model_hidden": (400, 400, 400, 400),
-        "horizon_max": 25,
-        "horizon_epochs": (20, 300),
+        "rollout_schedule": (20, 300, 1, 25),
         "target_entropy": -2.0,
     },
 }

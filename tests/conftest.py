@@ -9,6 +9,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported: its decorators read it
 
+from rmbpo_fast.algo.gaussian_adversary import (
+    PaperAdversary,
+    PathwiseAdversary,
+    ResidualAdversary,
+)
 from rmbpo_fast.config import Config
 from rmbpo_fast.kernels import backend
 
@@ -21,11 +26,7 @@ SMALL = {
     "epoch_steps": 50,
     "fit_every_steps": 50,
     "num_members": 3,
-    "num_elites": 2,
     "model_hidden": (16, 16),
-    "model_weight_decay": (1e-5, 1e-5, 1e-5),
-    "adversary_max_steps": 20,
-    "adversary_check_every": 10,
     "rollout_rows": 400,
     "sac_hidden": (16, 16),
     "sac_batch_size": 32,
@@ -88,6 +89,13 @@ def _nan_filled_memory():
     yield
     torch.use_deterministic_algorithms(False)
     torch.utils.deterministic.fill_uninitialized_memory = before
+
+
+@pytest.fixture(autouse=True)
+def _short_adversary_fits(monkeypatch):
+    """Twenty gradient steps show what three hundred do."""
+    for kind in (ResidualAdversary, PathwiseAdversary, PaperAdversary):
+        monkeypatch.setattr(kind, "max_steps", 20)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 import torch
 
+from rmbpo_fast.algo.adversary import Adversary
+from rmbpo_fast.algo.game import Game
 from rmbpo_fast.algo.replay import ReplayBuffer
 from rmbpo_fast.algo.sac import SAC
 from rmbpo_fast.algo.world_model import WorldModel
@@ -9,12 +11,8 @@ from rmbpo_fast.config import AdversaryConfig, ModelConfig, SACConfig
 from rmbpo_fast.worlds.transition import Transition
 
 CPU = torch.device("cpu")
-MODEL = ModelConfig(
-    num_members=3, num_elites=2, model_hidden=(16, 16), model_weight_decay=(0.0, 0.0, 0.0)
-)
-ADVERSARY = AdversaryConfig(
-    eta=0.3, kl_target_nats=None, adversary_max_steps=60, adversary_check_every=20
-)
+MODEL = ModelConfig(num_members=3, model_hidden=(16, 16))
+ADVERSARY = AdversaryConfig(eta=0.3, kl_target_nats=None)
 
 
 def transitions(obs: torch.Tensor, action: torch.Tensor, noise: torch.Tensor) -> Transition:
@@ -51,5 +49,15 @@ def train_sac(agent: SAC, data: ReplayBuffer, updates: int, generator: torch.Gen
     report = {}
     for _ in range(updates):
         noise = agent.draw_noise((2, 128), generator)
-        report = agent.update(data.sample(128, generator), noise[0], noise[1])
+        report = agent.step(data.sample(128, generator), noise[0], noise[1])
     return report
+
+
+def fit(adversary: Adversary, data: ReplayBuffer, game: Game, generator: torch.Generator) -> dict:
+    """A fit without graphs."""
+    return adversary.fit(
+        data,
+        game,
+        generator,
+        lambda batches: adversary.train_steps(batches, data, game, generator),
+    )

@@ -20,6 +20,6 @@ def make_run(folder, env="inverted_pendulum", **settings):
     folder.mkdir(parents=True)
     write_config(folder, config, {"backend": "reference", "threads": 1, "device": "cpu"})
     file = folder / FILE_NAME
-    save_policy(file, agent.sac.actor, task.env_id, agent.envs.low, agent.envs.high)
+    save_policy(file, agent.learner.policy_layers, task.env_id, agent.envs.low, agent.envs.high)
     agent.envs.close()
     return folder

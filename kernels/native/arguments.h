@@ -1,4 +1,7 @@
 // What the module's two files share: Python's arguments as the operations' structs have them.
+//
+// Every function takes its arguments by name only: two addresses that change places would corrupt
+// memory.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -44,5 +47,9 @@ inline rmbpo::Networks networks(long ensemble, long rows, const std::vector<long
   net.threads = threads;
   return net;
 }
+
+// Defines m.name(...) for the function of this name, with its arguments' names.
+#define RMBPO_BIND(m, name, ...) \
+  m.def(#name, &name, nb::call_guard<nb::gil_scoped_release>(), nb::kw_only(), __VA_ARGS__)
 
 }  // namespace bindings

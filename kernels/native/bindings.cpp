@@ -1,4 +1,4 @@
-// The native module: the operations by address. Whole gradient steps are in native_steps.cpp.
+// The native module: the operations by address. Whole gradient steps are in bindings_steps.cpp.
 //
 // One build runs on every x86-64 (or other) machine: each operation is compiled once per
 // instruction set (levels.h), and the widest that the processor has runs. Tensors come as addresses
@@ -15,7 +15,7 @@
 
 namespace bindings {
 
-void bind_steps(nb::module_& m);  // native_steps.cpp
+void bind_steps(nb::module_& m);  // bindings_steps.cpp
 
 namespace {
 
@@ -57,34 +57,39 @@ void ensemble_mlp_bwd(long ensemble, long rows, const std::vector<long>& sizes, 
   rmbpo::level().ensemble_mlp_bwd(op);
 }
 
-void gaussian_nll(long ensemble, long rows, long size, Address head, Address target, Address low,
-                  Address high, Address loss, Address d_head, Address d_low, Address d_high,
-                  int threads) {
+void gaussian_nll(long ensemble, long rows, long size, Address head, Address target,
+                  Address min_logvar, Address max_logvar, Address loss, Address d_head,
+                  Address d_min, Address d_max, int threads) {
   rmbpo::GaussianNll op{};
   op.ensemble = ensemble;
   op.rows = rows;
   op.size = size;
   op.head = at<const float*>(head);
   op.target = at<const float*>(target);
-  op.low = at<const float*>(low);
-  op.high = at<const float*>(high);
+  op.low = at<const float*>(min_logvar);
+  op.high = at<const float*>(max_logvar);
   op.loss = at<float*>(loss);
   op.d_head = at<float*>(d_head);
-  op.d_low = at<float*>(d_low);
-  op.d_high = at<float*>(d_high);
+  op.d_low = at<float*>(d_min);
+  op.d_high = at<float*>(d_max);
   op.threads = threads;
   rmbpo::level().gaussian_nll(op);
 }
 
-void gaussian_kl_score(long ensemble, long rows, long size, const Addresses& inputs, Address loss,
-                       Address d_mean, Address d_logvar, int threads) {
+void gaussian_kl_score(long ensemble, long rows, long size, Address mean_g, Address logvar_g,
+                       Address mean_p, Address logvar_p, Address sample, Address advantage,
+                       Address eta, Address loss, Address d_mean, Address d_logvar, int threads) {
   rmbpo::GaussianKlScore op{};
   op.ensemble = ensemble;
   op.rows = rows;
   op.size = size;
-  const float** const fields[] = {&op.mean_g, &op.logvar_g,  &op.mean_p, &op.logvar_p,
-                                  &op.sample, &op.advantage, &op.eta};
-  for (std::size_t i = 0; i < 7; ++i) *fields[i] = at<const float*>(inputs.at(i));
+  op.mean_g = at<const float*>(mean_g);
+  op.logvar_g = at<const float*>(logvar_g);
+  op.mean_p = at<const float*>(mean_p);
+  op.logvar_p = at<const float*>(logvar_p);
+  op.sample = at<const float*>(sample);
+  op.advantage = at<const float*>(advantage);
+  op.eta = at<const float*>(eta);
   op.loss = at<float*>(loss);
   op.d_mean = at<float*>(d_mean);
   op.d_logvar = at<float*>(d_logvar);
@@ -92,15 +97,20 @@ void gaussian_kl_score(long ensemble, long rows, long size, const Addresses& inp
   rmbpo::level().gaussian_kl_score(op);
 }
 
-void sample_transition(long count, long obs_size, long action_size, const Addresses& inputs,
-                       Address rows, Address finite, int threads) {
+void sample_transition(long count, long obs_size, long action_size, Address obs, Address action,
+                       Address mean, Address logvar, Address noise, Address obs_low,
+                       Address obs_high, Address rows, Address finite, int threads) {
   rmbpo::SampleTransition op{};
   op.count = count;
   op.obs_size = obs_size;
   op.action_size = action_size;
-  const float** const fields[] = {&op.obs,   &op.action, &op.mean, &op.logvar,
-                                  &op.noise, &op.low,    &op.high};
-  for (std::size_t i = 0; i < 7; ++i) *fields[i] = at<const float*>(inputs.at(i));
+  op.obs = at<const float*>(obs);
+  op.action = at<const float*>(action);
+  op.mean = at<const float*>(mean);
+  op.logvar = at<const float*>(logvar);
+  op.noise = at<const float*>(noise);
+  op.low = at<const float*>(obs_low);
+  op.high = at<const float*>(obs_high);
   op.rows = at<float*>(rows);
   op.finite = at<bool*>(finite);
   op.threads = threads;
@@ -162,6 +172,7 @@ std::vector<std::string> level_names() {
 
 NB_MODULE(_rmbpo_fast_native, m) {
   using namespace bindings;
+  using namespace nb::literals;
   m.attr("__version__") = RMBPO_FAST_VERSION;
   m.def("cpu_isa", &rmbpo::cpu_isa, "Widest usable instruction set, one of `levels()`.");
   m.def("levels", &level_names, "Instruction sets that the operations can run with, widest first.");
@@ -170,13 +181,24 @@ NB_MODULE(_rmbpo_fast_native, m) {
         "Makes them run with another one of `levels()`; for tests.");
   m.def("keep_freed_memory", &keep_freed_memory,
         "Keeps up to so many bytes of freed memory; False where the C library can't.");
-  const nb::call_guard<nb::gil_scoped_release> unlocked;
-  m.def("ensemble_mlp_fwd", &ensemble_mlp_fwd, unlocked);
-  m.def("ensemble_mlp_bwd", &ensemble_mlp_bwd, unlocked);
-  m.def("gaussian_nll", &gaussian_nll, unlocked);
-  m.def("gaussian_kl_score", &gaussian_kl_score, unlocked);
-  m.def("sample_transition", &sample_transition, unlocked);
-  m.def("squashed_gaussian_fwd", &squashed_gaussian_fwd, unlocked);
-  m.def("squashed_gaussian_bwd", &squashed_gaussian_bwd, unlocked);
+  RMBPO_BIND(m, ensemble_mlp_fwd, "ensemble"_a, "rows"_a, "sizes"_a, "x"_a, "stride_xe"_a,
+             "stride_xm"_a, "weights"_a, "biases"_a, "members"_a, "num_networks"_a, "outputs"_a,
+             "slopes"_a, "swish"_a, "bf16"_a, "save"_a, "threads"_a);
+  RMBPO_BIND(m, ensemble_mlp_bwd, "ensemble"_a, "rows"_a, "sizes"_a, "d_out"_a, "x"_a,
+             "stride_xe"_a, "stride_xm"_a, "weights"_a, "outputs"_a, "slopes"_a, "dz"_a, "d_x"_a,
+             "d_weights"_a, "d_biases"_a, "swish"_a, "bf16"_a, "threads"_a);
+  RMBPO_BIND(m, gaussian_nll, "ensemble"_a, "rows"_a, "size"_a, "head"_a, "target"_a,
+             "min_logvar"_a, "max_logvar"_a, "loss"_a, "d_head"_a, "d_min"_a, "d_max"_a,
+             "threads"_a);
+  RMBPO_BIND(m, gaussian_kl_score, "ensemble"_a, "rows"_a, "size"_a, "mean_g"_a, "logvar_g"_a,
+             "mean_p"_a, "logvar_p"_a, "sample"_a, "advantage"_a, "eta"_a, "loss"_a, "d_mean"_a,
+             "d_logvar"_a, "threads"_a);
+  RMBPO_BIND(m, sample_transition, "count"_a, "obs_size"_a, "action_size"_a, "obs"_a, "action"_a,
+             "mean"_a, "logvar"_a, "noise"_a, "obs_low"_a, "obs_high"_a, "rows"_a, "finite"_a,
+             "threads"_a);
+  RMBPO_BIND(m, squashed_gaussian_fwd, "rows"_a, "size"_a, "log_std_min"_a, "log_std_max"_a,
+             "head"_a, "noise"_a, "action"_a, "log_prob"_a, "threads"_a);
+  RMBPO_BIND(m, squashed_gaussian_bwd, "rows"_a, "size"_a, "log_std_min"_a, "log_std_max"_a,
+             "head"_a, "noise"_a, "d_action"_a, "d_log_prob"_a, "d_head"_a, "threads"_a);
   bind_steps(m);
 }

@@ -1,166 +1,180 @@
 // The native module's gradient steps, and the parts of them that are called alone: Adam and the
 // adversary's draw.
-#include <nanobind/stl/tuple.h>
-
 #include <cmath>
-#include <tuple>
 
 #include "arguments.h"
 
 namespace bindings {
 namespace {
 
-// Sizes of the layers, then addresses per layer.
-using Network = std::tuple<std::vector<long>, Addresses, Addresses>;
+// Stacked networks: sizes of the layers, then addresses per layer.
+struct Network {
+  std::vector<long> sizes;
+  Addresses weights, biases;
+};
 
 // An optimiser as Python has it: per tensor its size, addresses of it, of both running means and of
-// its step counter, weight decay; then lr, beta1, beta2, eps.
-using Optimizer = std::tuple<std::vector<long>, Addresses, Addresses, Addresses, Addresses,
-                             std::vector<double>, std::vector<double>>;
+// its step counter, weight decay; and the settings.
+struct Optimizer {
+  std::vector<long> sizes;
+  Addresses params, exp_avgs, exp_avg_sqs, steps;
+  std::vector<double> weight_decays;
+  double lr, beta1, beta2, eps;
+};
 
 // One step of it. The counters go on when this is made.
 struct AdamStep {
   std::vector<rmbpo::AdamParameter> parameters;
   rmbpo::Adam op{};
 
-  AdamStep(const Optimizer& optimizer, int threads) {
-    const auto& [sizes, params, firsts, seconds, steps, decays, numbers] = optimizer;
-    const double lr = numbers.at(0), beta1 = numbers.at(1), beta2 = numbers.at(2);
-    for (std::size_t p = 0; p < sizes.size(); ++p) {
-      float& step = *at<float*>(steps.at(p));
+  AdamStep(const Optimizer& from, int threads) {
+    for (std::size_t p = 0; p < from.sizes.size(); ++p) {
+      float& step = *at<float*>(from.steps.at(p));
       step += 1.0f;
       rmbpo::AdamParameter one{};
-      one.size = sizes[p];
-      one.parameter = at<float*>(params.at(p));
-      one.first = at<float*>(firsts.at(p));
-      one.second = at<float*>(seconds.at(p));
-      one.step_size = (float)(lr / (1.0 - std::pow(beta1, step)));
-      one.root_correction2 = (float)(1.0 / std::sqrt(1.0 - std::pow(beta2, step)));
-      one.weight_decay = (float)decays.at(p);
+      one.size = from.sizes[p];
+      one.parameter = at<float*>(from.params.at(p));
+      one.first = at<float*>(from.exp_avgs.at(p));
+      one.second = at<float*>(from.exp_avg_sqs.at(p));
+      one.step_size = (float)(from.lr / (1.0 - std::pow(from.beta1, step)));
+      one.root_correction2 = (float)(1.0 / std::sqrt(1.0 - std::pow(from.beta2, step)));
+      one.weight_decay = (float)from.weight_decays.at(p);
       parameters.push_back(one);
     }
     op.count = (long)parameters.size();
     op.parameters = parameters.data();
-    op.new1 = (float)(1.0 - beta1);
-    op.beta2 = (float)beta2;
-    op.new2 = (float)(1.0 - beta2);
-    op.eps = (float)numbers.at(3);
+    op.new1 = (float)(1.0 - from.beta1);
+    op.beta2 = (float)from.beta2;
+    op.new2 = (float)(1.0 - from.beta2);
+    op.eps = (float)from.eps;
     op.threads = threads;
   }
 };
 
-void adam(const Optimizer& optimizer, const Addresses& gradients, int threads) {
-  AdamStep step(optimizer, threads);
+rmbpo::SacNetwork sac_network(const Network& network) {
+  return {(long)network.sizes.size() - 1, network.sizes.data(), list<const float*>(network.weights),
+          list<const float*>(network.biases)};
+}
+
+// Networks of swish, all of which see rows of their own.
+rmbpo::Networks dynamics(const Network& network, long members, long rows, Address inputs, bool bf16,
+                         int threads) {
+  const long width = network.sizes.front();
+  return networks(members, rows, network.sizes, inputs, rows * width, width, network.weights, true,
+                  bf16, threads);
+}
+
+void adam(const Optimizer& adam, const Addresses& gradients, int threads) {
+  AdamStep step(adam, threads);
   for (std::size_t p = 0; p < step.parameters.size(); ++p)
     step.parameters[p].gradient = at<const float*>(gradients.at(p));
   rmbpo::level().adam(step.op);
 }
 
-void nominal_step(long ensemble, long rows, Address x, Address target, const Network& network,
-                  Address low, Address high, float bound_pull, const Optimizer& optimizer,
+void nominal_step(long members, long rows, Address inputs, Address targets, const Network& layers,
+                  Address min_logvar, Address max_logvar, float bound_pull, const Optimizer& adam,
                   Address loss, bool bf16, int threads) {
-  const auto& [sizes, weights, biases] = network;
-  const AdamStep adam(optimizer, threads);
+  const AdamStep step(adam, threads);
   rmbpo::NominalStep op{};
-  op.net = networks(ensemble, rows, sizes, x, rows * sizes.front(), sizes.front(), weights, true,
-                    bf16, threads);
-  op.biases = list<const float*>(biases);
-  op.target = at<const float*>(target);
-  op.low = at<const float*>(low);
-  op.high = at<const float*>(high);
-  op.size = sizes.back() / 2;
+  op.net = dynamics(layers, members, rows, inputs, bf16, threads);
+  op.biases = list<const float*>(layers.biases);
+  op.target = at<const float*>(targets);
+  op.low = at<const float*>(min_logvar);
+  op.high = at<const float*>(max_logvar);
+  op.size = layers.sizes.back() / 2;
   op.bound_pull = bound_pull;
-  op.adam = adam.op;
+  op.adam = step.op;
   op.loss = at<float*>(loss);
   rmbpo::level().nominal_step(op);
 }
 
-rmbpo::SacNetwork sac_network(const Network& network) {
-  const auto& [sizes, weights, biases] = network;
-  return {(long)sizes.size() - 1, sizes.data(), list<const float*>(weights),
-          list<const float*>(biases)};
-}
-
-// inputs: head_p, head_g, low, high, touch, eps, obs, obs_low, obs_high; results: mean_p, logvar_p,
-// mean_g, logvar_g, sample, next_obs
-void adversary_draw(long count, long size, long obs_stride, const Addresses& inputs,
-                    const Addresses& results, int threads) {
+void adversary_draw(long count, long size, long obs_stride, Address head_p, Address head_g,
+                    Address min_logvar, Address max_logvar, Address mask, Address eps, Address obs,
+                    Address obs_low, Address obs_high, Address mean_p, Address logvar_p,
+                    Address mean_g, Address logvar_g, Address sample, Address next_obs,
+                    int threads) {
   rmbpo::AdversaryDraw op{};
   op.count = count;
   op.size = size;
   op.obs_stride = obs_stride;
-  const float** const fields[] = {&op.head_p, &op.head_g, &op.low,     &op.high,    &op.touch,
-                                  &op.eps,    &op.obs,    &op.obs_low, &op.obs_high};
-  for (std::size_t i = 0; i < 9; ++i) *fields[i] = at<const float*>(inputs.at(i));
-  float** const found[] = {&op.mean_p,   &op.logvar_p, &op.mean_g,
-                           &op.logvar_g, &op.sample,   &op.next_obs};
-  for (std::size_t i = 0; i < 6; ++i) *found[i] = at<float*>(results.at(i));
+  op.head_p = at<const float*>(head_p);
+  op.head_g = at<const float*>(head_g);
+  op.low = at<const float*>(min_logvar);
+  op.high = at<const float*>(max_logvar);
+  op.mask = at<const float*>(mask);
+  op.eps = at<const float*>(eps);
+  op.obs = at<const float*>(obs);
+  op.obs_low = at<const float*>(obs_low);
+  op.obs_high = at<const float*>(obs_high);
+  op.mean_p = at<float*>(mean_p);
+  op.logvar_p = at<float*>(logvar_p);
+  op.mean_g = at<float*>(mean_g);
+  op.logvar_g = at<float*>(logvar_g);
+  op.sample = at<float*>(sample);
+  op.next_obs = at<float*>(next_obs);
   op.threads = threads;
   rmbpo::level().adversary_draw(op);
 }
 
-// drawn: as `adversary_draw`'s results, then rewards and touch; numbers: log_std_min, log_std_max,
-// gamma
-void adversary_step(long ensemble, long rows, Address x, const Network& network,
-                    const Addresses& outputs, const Addresses& slopes, const Addresses& drawn,
-                    Address terminated, Address noise, const Network& actor, const Network& critic,
-                    const std::vector<float>& numbers, Address log_temperature, Address eta,
-                    bool baseline, const Optimizer& optimizer, Address loss, bool bf16,
-                    int threads) {
-  const auto& [sizes, weights, biases] = network;
-  const AdamStep adam(optimizer, threads);
+void adversary_step(long members, long rows, Address inputs, const Network& layers,
+                    const Addresses& outputs, const Addresses& slopes, Address mean_p,
+                    Address logvar_p, Address mean_g, Address logvar_g, Address sample,
+                    Address advantage, Address mask, Address eta, const Optimizer& adam,
+                    Address loss, bool bf16, int threads) {
+  const AdamStep step(adam, threads);
   rmbpo::AdversaryStep op{};
-  op.net = networks(ensemble, rows, sizes, x, rows * sizes.front(), sizes.front(), weights, true,
-                    bf16, threads);
+  op.net = dynamics(layers, members, rows, inputs, bf16, threads);
   op.outputs = list<const float*>(outputs);
   op.slopes = list<const float*>(slopes);
-  const float** const fields[] = {&op.mean_p, &op.logvar_p, &op.mean_g, &op.logvar_g,
-                                  &op.sample, &op.next_obs, &op.reward, &op.touch};
-  for (std::size_t i = 0; i < 8; ++i) *fields[i] = at<const float*>(drawn.at(i));
-  op.terminated = at<const bool*>(terminated);
-  op.noise = at<const float*>(noise);
-  op.size = sizes.back() / 2;
-  op.actor = sac_network(actor);
-  op.critic = sac_network(critic);
-  op.action_size = op.actor.sizes[op.actor.layers] / 2;
-  op.log_std_min = numbers.at(0);
-  op.log_std_max = numbers.at(1);
-  op.gamma = numbers.at(2);
-  op.log_temperature = at<const float*>(log_temperature);
+  op.mean_p = at<const float*>(mean_p);
+  op.logvar_p = at<const float*>(logvar_p);
+  op.mean_g = at<const float*>(mean_g);
+  op.logvar_g = at<const float*>(logvar_g);
+  op.sample = at<const float*>(sample);
+  op.advantage = at<const float*>(advantage);
+  op.mask = at<const float*>(mask);
   op.eta = at<const float*>(eta);
-  op.baseline = baseline;
-  op.adam = adam.op;
+  op.size = layers.sizes.back() / 2;
+  op.adam = step.op;
   op.loss = at<float*>(loss);
   rmbpo::level().adversary_step(op);
 }
 
-// shape: rows, obs_size, action_size, stride. columns: obs, action, reward, next_obs, terminated,
-// critic's noise, actor's noise, entropy's obs and noise (or 0 twice).
-// numbers: log_std_min, log_std_max, gamma, tau, target_entropy
-void sac_step(const std::vector<long>& shape, const Addresses& columns,
-              const std::vector<float>& numbers, const Network& actor, const Network& critic,
-              const Network& target, Address log_temperature, const Optimizer& actor_optimizer,
-              const Optimizer& critic_optimizer, const Optimizer& temperature_optimizer,
-              Address metrics, bool bf16, int threads) {
-  const AdamStep actor_adam(actor_optimizer, threads), critic_adam(critic_optimizer, threads),
-      temperature_adam(temperature_optimizer, threads);
+void sac_step(long rows, long obs_size, long action_size, long stride, Address obs, Address action,
+              Address reward, Address next_obs, Address terminated, Address critic_noise,
+              Address actor_noise, Address entropy_obs, Address entropy_noise, float log_std_min,
+              float log_std_max, float gamma, float tau, float target_entropy, const Network& actor,
+              const Network& critic, const Network& target, Address log_temperature,
+              const Optimizer& actor_adam, const Optimizer& critic_adam,
+              const Optimizer& temperature_adam, Address metrics, bool bf16, int threads) {
+  const AdamStep of_actor(actor_adam, threads), of_critic(critic_adam, threads),
+      of_temperature(temperature_adam, threads);
   rmbpo::SacStep op{};
-  long* const sizes[] = {&op.rows, &op.obs_size, &op.action_size, &op.stride};
-  for (std::size_t i = 0; i < 4; ++i) *sizes[i] = shape.at(i);
-  const float** const fields[] = {&op.obs,         &op.action,      &op.reward,
-                                  &op.next_obs,    &op.terminated,  &op.critic_noise,
-                                  &op.actor_noise, &op.entropy_obs, &op.entropy_noise};
-  for (std::size_t i = 0; i < 9; ++i) *fields[i] = at<const float*>(columns.at(i));
-  float* const settings[] = {&op.log_std_min, &op.log_std_max, &op.gamma, &op.tau,
-                             &op.target_entropy};
-  for (std::size_t i = 0; i < 5; ++i) *settings[i] = numbers.at(i);
+  op.rows = rows;
+  op.obs_size = obs_size;
+  op.action_size = action_size;
+  op.stride = stride;
+  op.obs = at<const float*>(obs);
+  op.action = at<const float*>(action);
+  op.reward = at<const float*>(reward);
+  op.next_obs = at<const float*>(next_obs);
+  op.terminated = at<const float*>(terminated);
+  op.critic_noise = at<const float*>(critic_noise);
+  op.actor_noise = at<const float*>(actor_noise);
+  op.entropy_obs = at<const float*>(entropy_obs);
+  op.entropy_noise = at<const float*>(entropy_noise);
+  op.log_std_min = log_std_min;
+  op.log_std_max = log_std_max;
+  op.gamma = gamma;
+  op.tau = tau;
+  op.target_entropy = target_entropy;
   op.actor = sac_network(actor);
   op.critic = sac_network(critic);
   op.target = sac_network(target);
   op.log_temperature = at<float*>(log_temperature);
-  op.actor_adam = actor_adam.op;
-  op.critic_adam = critic_adam.op;
-  op.temperature_adam = temperature_adam.op;
+  op.actor_adam = of_actor.op;
+  op.critic_adam = of_critic.op;
+  op.temperature_adam = of_temperature.op;
   op.metrics = at<float*>(metrics);
   op.bf16 = bf16;
   op.threads = threads;
@@ -170,12 +184,45 @@ void sac_step(const std::vector<long>& shape, const Addresses& columns,
 }  // namespace
 
 void bind_steps(nb::module_& m) {
-  const nb::call_guard<nb::gil_scoped_release> unlocked;
-  m.def("adam", &adam, unlocked);
-  m.def("adversary_draw", &adversary_draw, unlocked);
-  m.def("adversary_step", &adversary_step, unlocked);
-  m.def("nominal_step", &nominal_step, unlocked);
-  m.def("sac_step", &sac_step, unlocked);
+  using namespace nb::literals;
+  nb::class_<Network>(m, "Network")
+      .def(
+          "__init__",
+          [](Network* self, std::vector<long> sizes, Addresses weights, Addresses biases) {
+            new (self) Network{std::move(sizes), std::move(weights), std::move(biases)};
+          },
+          nb::kw_only(), "sizes"_a, "weights"_a, "biases"_a);
+  nb::class_<Optimizer>(m, "Optimizer")
+      .def(
+          "__init__",
+          [](Optimizer* self, std::vector<long> sizes, Addresses params, Addresses exp_avgs,
+             Addresses exp_avg_sqs, Addresses steps, std::vector<double> weight_decays, double lr,
+             double beta1, double beta2, double eps) {
+            new (self) Optimizer{std::move(sizes),       std::move(params), std::move(exp_avgs),
+                                 std::move(exp_avg_sqs), std::move(steps),  std::move(weight_decays),
+                                 lr,                     beta1,             beta2,
+                                 eps};
+          },
+          nb::kw_only(), "sizes"_a, "params"_a, "exp_avgs"_a, "exp_avg_sqs"_a, "steps"_a,
+          "weight_decays"_a, "lr"_a, "beta1"_a, "beta2"_a, "eps"_a);
+  RMBPO_BIND(m, adam, "adam"_a, "gradients"_a, "threads"_a);
+  RMBPO_BIND(m, nominal_step, "members"_a, "rows"_a, "inputs"_a, "targets"_a, "layers"_a,
+             "min_logvar"_a, "max_logvar"_a, "bound_pull"_a, "adam"_a, "loss"_a, "bf16"_a,
+             "threads"_a);
+  // without eps only mean_g and logvar_g are written
+  RMBPO_BIND(m, adversary_draw, "count"_a, "size"_a, "obs_stride"_a = 0, "head_p"_a, "head_g"_a,
+             "min_logvar"_a, "max_logvar"_a, "mask"_a, "eps"_a = 0, "obs"_a = 0, "obs_low"_a = 0,
+             "obs_high"_a = 0, "mean_p"_a = 0, "logvar_p"_a = 0, "mean_g"_a, "logvar_g"_a,
+             "sample"_a = 0, "next_obs"_a = 0, "threads"_a);
+  RMBPO_BIND(m, adversary_step, "members"_a, "rows"_a, "inputs"_a, "layers"_a, "outputs"_a,
+             "slopes"_a, "mean_p"_a, "logvar_p"_a, "mean_g"_a, "logvar_g"_a, "sample"_a,
+             "advantage"_a, "mask"_a, "eta"_a, "adam"_a, "loss"_a, "bf16"_a, "threads"_a);
+  RMBPO_BIND(m, sac_step, "rows"_a, "obs_size"_a, "action_size"_a, "stride"_a, "obs"_a, "action"_a,
+             "reward"_a, "next_obs"_a, "terminated"_a, "critic_noise"_a, "actor_noise"_a,
+             "entropy_obs"_a, "entropy_noise"_a, "log_std_min"_a, "log_std_max"_a, "gamma"_a,
+             "tau"_a, "target_entropy"_a, "actor"_a, "critic"_a, "target"_a, "log_temperature"_a,
+             "actor_adam"_a, "critic_adam"_a, "temperature_adam"_a, "metrics"_a, "bf16"_a,
+             "threads"_a);
 }
 
 }  // namespace bindings

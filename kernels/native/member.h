@@ -29,6 +29,37 @@ void for_members(long members, int threads, const Task& task) {
   for (long e = run.whole; e < members; ++e) task(e, threads);
 }
 
+// d_out back to the weights of some networks, and a step of their optimiser.
+// parameters: per layer its weights, per layer its biases; takes their gradients.
+inline void learn(const Networks& net, const float* d_out, const float* const* outputs,
+                  const float* const* slopes, const Adam& optimizer, AdamParameter* parameters,
+                  Workspace& space) {
+  float *dz[MOST_LAYERS], *d_weights[MOST_LAYERS], *d_biases[MOST_LAYERS];
+  for (long l = 0; l < net.layers; ++l) {
+    const long columns = net.ensemble * net.sizes[l + 1];
+    d_weights[l] = space.take(net.sizes[l] * columns);
+    d_biases[l] = space.take(columns);
+    dz[l] = l + 1 < net.layers ? space.take(net.rows * columns) : nullptr;
+    parameters[l].gradient = d_weights[l];
+    parameters[net.layers + l].gradient = d_biases[l];
+  }
+  MlpBackward backward{};
+  backward.net = net;
+  backward.d_out = d_out;
+  backward.outputs = outputs;
+  backward.slopes = slopes;
+  backward.dz = dz;
+  backward.d_weights = d_weights;
+  backward.d_biases = d_biases;
+  backward.need_weights = true;
+  ensemble_mlp_bwd(backward);
+  Adam step = optimizer;
+  step.count = 2 * net.layers;
+  step.parameters = parameters;
+  step.threads = net.threads;
+  adam(step);
+}
+
 // A member's networks, of `all` members.
 struct Member {
   Networks net;
@@ -46,24 +77,6 @@ struct Member {
   void learn(long e, long members, const float* d_out, const float* const* outputs,
              const float* const* slopes, const Adam& optimizer, Workspace& space) {
     net.weights = weights;
-    float *dz[MOST_LAYERS], *d_weights[MOST_LAYERS], *d_biases[MOST_LAYERS];
-    for (long l = 0; l < net.layers; ++l) {
-      const long columns = net.sizes[l + 1];
-      d_weights[l] = space.take(net.sizes[l] * columns);
-      d_biases[l] = space.take(columns);
-      dz[l] = l + 1 < net.layers ? space.take(net.rows * columns) : nullptr;
-    }
-    MlpBackward backward{};
-    backward.net = net;
-    backward.d_out = d_out;
-    backward.outputs = outputs;
-    backward.slopes = slopes;
-    backward.dz = dz;
-    backward.d_weights = d_weights;
-    backward.d_biases = d_biases;
-    backward.need_weights = true;
-    ensemble_mlp_bwd(backward);
-
     AdamParameter parameters[2 * MOST_LAYERS];
     for (long p = 0; p < 2 * net.layers; ++p) {
       AdamParameter& one = parameters[p] = optimizer.parameters[p];
@@ -71,13 +84,8 @@ struct Member {
       one.parameter += e * one.size;
       one.first += e * one.size;
       one.second += e * one.size;
-      one.gradient = p < net.layers ? d_weights[p] : d_biases[p - net.layers];
     }
-    Adam step = optimizer;
-    step.count = 2 * net.layers;
-    step.parameters = parameters;
-    step.threads = net.threads;
-    adam(step);
+    rmbpo::RMBPO_ISA::learn(net, d_out, outputs, slopes, optimizer, parameters, space);
   }
 };
 

@@ -117,7 +117,7 @@ struct AdversaryDraw {
   long count, size, obs_stride;  // count: E * rows; size: D = S + 1
   const float *head_p, *head_g;  // [count, 2 D]
   const float *low, *high;       // [D]
-  const float* touch;            // [D], 1 where g may differ from p, else 0
+  const float* mask;             // [D], 1 where g may differ from p, else 0
   const float* eps;              // [count, D]
   const float *obs, *obs_low, *obs_high;
   float *mean_p, *logvar_p, *mean_g, *logvar_g, *sample;  // [count, D]
@@ -125,19 +125,15 @@ struct AdversaryDraw {
   int threads;
 };
 
-// The adversary's loss at such a draw, its gradient to g's networks, and their optimiser's step.
+// The adversary's loss at such a draw with its advantage, its gradient to g's networks, and their
+// optimiser's step.
 struct AdversaryStep {
   Networks net;  // all members; x as in the forward that `outputs` and `slopes` are from
   const float* const* outputs;
   const float* const* slopes;
-  const float *mean_p, *logvar_p, *mean_g, *logvar_g, *sample, *next_obs, *reward, *touch;
-  const bool* terminated;  // [2, count], as next_obs and reward: of the draw and of g's mean
-  const float* noise;      // [count, action_size], draws a'
-  long size, action_size;
-  SacNetwork actor, critic;
-  float log_std_min, log_std_max, gamma;
-  const float *log_temperature, *eta;
-  bool baseline;
+  const float *mean_p, *logvar_p, *mean_g, *logvar_g, *sample;  // [count, D]
+  const float *advantage, *mask, *eta;                          // [count], [D], []
+  long size;
   Adam adam;  // per layer its weights, then per layer its biases; no gradients
   float* loss;
 };

@@ -48,7 +48,7 @@ def effect_of(
     g: tuple[Tensor, Tensor],
     eps: Tensor,
     noise: Tensor,
-    place: Callable[[Tensor], Tensor],
+    lead: Callable[[Tensor], Tensor],
 ) -> Effect:
     """The effect of going on with g instead of p from the same states.
 
@@ -57,16 +57,16 @@ def effect_of(
     Args:
         obs: [E, B, S].
         p, g: mean and log-variance, [E, B, D] each, in `WorldModel.frame`'s coordinates.
-        eps: [E, B, D] and noise: [E, B, A], standard normal, as `Adversary.loss`'s.
-        place: from there to (state change, reward).
+        eps: [E, B, D] and noise: [E, B, A], standard normal, as `Adversary.effect`'s.
+        lead: from there to (state change, reward).
     """
     (mean_p, logvar_p), (mean_g, logvar_g) = p, g
     std_p = torch.exp(0.5 * logvar_p)
-    sample_p = place(mean_p + std_p * eps)
-    sample_g = place(mean_g + torch.exp(0.5 * logvar_g) * eps)
+    sample_p = lead(mean_p + std_p * eps)
+    sample_g = lead(mean_g + torch.exp(0.5 * logvar_g) * eps)
     value_p = game.target(obs, sample_p, noise)
     value_g = game.target(obs, sample_g, noise)
-    other_p = game.target(obs, place(mean_p + std_p * eps.roll(1, dims=1)), noise)
+    other_p = game.target(obs, lead(mean_p + std_p * eps.roll(1, dims=1)), noise)
     model = game.world_model
     return Effect(
         model.correlate((mean_g - mean_p) / std_p),

@@ -52,17 +52,9 @@ class EnsembleMLP(nn.Module):
         """The parameters themselves."""
         return Layers(*self._layers)
 
-    def forward(self, x: Tensor, members: Tensor | None = None, frozen: bool = False) -> Tensor:
-        """[E, B, inputs] -> [E, B, outputs].
-
-        Args:
-            members: [E] which networks, all if absent.
-            frozen: the weights are constants, gradients go to `x` only.
-        """
-        weights, biases = self._layers
-        if frozen:
-            weights, biases = [w.detach() for w in weights], [b.detach() for b in biases]
-        return ensemble_mlp(x, weights, biases, self.activation, members)
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """[E, B, inputs] -> [E, B, outputs]; members: [E] which networks, all if absent."""
+        return ensemble_mlp(x, *self._layers, self.activation, members)
 
 
 class Actor(nn.Module):
@@ -107,6 +99,6 @@ class TwinCritic(nn.Module):
         sizes = (obs_size + action_size, *hidden, 1)
         self.net = EnsembleMLP(2, sizes, "relu", generator, device, init="glorot")
 
-    def forward(self, obs: Tensor, action: Tensor, frozen: bool = False) -> Tensor:
+    def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         x = torch.cat([obs, action], dim=-1)
-        return self.net(x.expand(2, -1, -1), frozen=frozen)[..., 0]
+        return self.net(x.expand(2, -1, -1))[..., 0]

@@ -1,19 +1,19 @@
 """Adam, on whatever backend the operations run."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rmbpo_fast.kernels import AdamState, adam_
-from rmbpo_fast.kernels.backend import active
+from rmbpo_fast.kernels import AdamState, minimize_
 
 
 class Adam(torch.optim.Adam):
-    """`torch.optim.Adam`, fused, with a step of our own on a compiled backend.
+    """`torch.optim.Adam`, whose steps are operations of ours.
 
-    State and settings are PyTorch's, so a checkpoint moves between backends.
+    State and settings are PyTorch's, so a checkpoint moves between backends. PyTorch's own `step`
+    would call hooks that take longer than a small update.
 
     Args:
         params: tensors, or groups of them with their own `weight_decay`.
@@ -26,29 +26,7 @@ class Adam(torch.optim.Adam):
 
     def minimize(self, loss: Tensor) -> None:
         """One step down the gradient of `loss`; nothing else gets a gradient."""
-        self.apply(torch.autograd.grad(loss, self._parameters()))
-
-    def apply(self, gradients: Sequence[Tensor | None]) -> None:
-        """One step with these gradients, in the parameters' order; one without a gradient stays."""
-        if active().name == "reference":
-            for param, gradient in zip(self._parameters(), gradients, strict=True):
-                param.grad = gradient
-            self.step()
-            return
-        # not through `step`: PyTorch wraps it in hooks that take longer than a small update
-        state = self.lists()
-        moved = [(i, gradient) for i, gradient in enumerate(gradients) if gradient is not None]
-        places = [i for i, _ in moved]
-        with torch.no_grad():
-            adam_(
-                [state.params[i] for i in places],
-                [gradient for _, gradient in moved],
-                [state.exp_avgs[i] for i in places],
-                [state.exp_avg_sqs[i] for i in places],
-                [state.steps[i] for i in places],
-                [state.weight_decays[i] for i in places],
-                *(state.lr, state.beta1, state.beta2, state.eps),
-            )
+        minimize_(loss, self.lists())
 
     def restart(self) -> None:
         """As if it had never stepped, in the place that a graph knows."""
@@ -58,7 +36,7 @@ class Adam(torch.optim.Adam):
 
     def lists(self) -> AdamState:
         """Parameters, moments and settings as the operations take them; made where missing."""
-        params = self._parameters()
+        params = [param for group in self.param_groups for param in group["params"]]
         for param in params:
             state = self.state[param]
             if not state:
@@ -70,6 +48,3 @@ class Adam(torch.optim.Adam):
         lr, (beta1, beta2), eps = (self.param_groups[0][name] for name in ("lr", "betas", "eps"))
         first, second, steps = ([s[n] for s in states] for n in ("exp_avg", "exp_avg_sq", "step"))
         return AdamState(params, first, second, steps, decays, lr, beta1, beta2, eps)
-
-    def _parameters(self) -> list[Tensor]:
-        return [param for group in self.param_groups for param in group["params"]]

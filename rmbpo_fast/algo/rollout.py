@@ -3,28 +3,59 @@
 Source: MBPO (arXiv 1906.08253), Algorithm 2, branched rollouts from real states.
 """
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from rmbpo_fast.algo.adversary import Adversary
+from rmbpo_fast.algo.learner import Learner
 from rmbpo_fast.algo.replay import ReplayBuffer
-from rmbpo_fast.algo.sac import SAC
 from rmbpo_fast.algo.world_model import WorldModel
 from rmbpo_fast.config import RolloutConfig
 from rmbpo_fast.kernels import sample_transition
 from rmbpo_fast.worlds.termination import Rule
 
-# (normalised inputs [E', B', S + A], members [E'], standard normal noise [E', B', D]) -> mean,
-# log-variance and noise [E', B', D]: the step is mean + std * noise
-Dynamics = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+class ImaginedWorld(NamedTuple):
+    """The world to imagine in: p_theta's, or g_psi's where there is an adversary."""
+
+    world_model: WorldModel
+    adversary: Adversary | None
+    rule: Rule
+
+    def step(self, obs: Tensor, action: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One imagined step of B rows; row i goes to elite i * E' // B.
+
+        Args:
+            obs: [B, S]. action: [B, A]. noise: [B, D] standard normal.
+        Returns:
+            The transitions, packed as `ReplayBuffer`'s rows [B, W]; which of them are finite
+            [B] bool; which ended [B] bool. A prediction that is not finite is zeroed: it would
+            make the critic's target NaN (ours).
+        """
+        model, elites = self.world_model, self.world_model.elites
+        inputs = model.inputs(obs, action).unflatten(0, (len(elites), -1))
+        noise = noise.unflatten(0, (len(elites), -1))
+        if self.adversary is None:
+            gaussian = model.dynamics(inputs, elites, noise)
+        else:
+            gaussian = self.adversary.dynamics(model, inputs, elites, noise)
+        mean, logvar, noise = (part.flatten(0, 1) for part in gaussian)
+        bounds = (model.obs_low, model.obs_high)
+        rows, finite = sample_transition(obs, action, mean, logvar, noise, *bounds)
+        ended = self.rule(rows[:, -1 - obs.shape[1] : -1])
+        rows[:, -1] = ended
+        return rows, finite, ended
 
 
 def horizon_at(epoch: int, config: RolloutConfig) -> int:
     """Rollout length k: an integer truncated from a linear ramp in epochs."""
-    first, last = config.horizon_epochs
+    if len(config.rollout_schedule) == 1:
+        return config.rollout_schedule[0]
+    first, last, low, high = config.rollout_schedule
     ramp = min(max((epoch - first) / (last - first), 0.0), 1.0)
-    return int(config.horizon_min + ramp * (config.horizon_max - config.horizon_min))
+    return int(low + ramp * (high - low))
 
 
 def spread_starts(
@@ -53,10 +84,8 @@ def spread_starts(
 def imagine(
     starts: Tensor,
     horizon: int,
-    dynamics: Dynamics,
-    world_model: WorldModel,
-    sac: SAC,
-    rule: Rule,
+    world: ImaginedWorld,
+    learner: Learner,
     imagined: ReplayBuffer,
     generator: torch.Generator,
 ) -> Tensor:
@@ -64,7 +93,7 @@ def imagine(
 
     Args:
         starts: [B, S] real states, B a multiple of the number of elites.
-        dynamics: p_theta's, or g_psi's.
+        learner: its policy acts, noise included.
         imagined: takes the transitions, in place.
         generator: draws all noise; on the device of `starts`.
     Returns:
@@ -78,45 +107,12 @@ def imagine(
         # each a uniformly random elite at each step, with each elite computing its share only.
         order = torch.randperm(len(obs), generator=generator, device=device)
         obs, alive = obs[order], alive[order]
-        action_noise = sac.draw_noise(obs.shape[:-1], generator)
-        model_noise = torch.randn(len(obs), world_model.outputs, generator=generator, device=device)
-        rows, keep, ended = imagine_step(
-            obs, alive, action_noise, model_noise, dynamics, world_model, sac, rule
-        )
+        action_noise = learner.draw_noise(obs.shape[:-1], generator)
+        outputs = world.world_model.outputs
+        model_noise = torch.randn(len(obs), outputs, generator=generator, device=device)
+        rows, finite, ended = world.step(obs, learner.act(obs, action_noise), model_noise)
+        keep = alive & finite
         imagined.add_(rows, keep)
         stored += keep.sum()
         obs, alive = imagined.unpack(rows).next_obs, keep & ~ended
     return stored
-
-
-def imagine_step(
-    obs: Tensor,
-    alive: Tensor,
-    action_noise: Tensor,
-    model_noise: Tensor,
-    dynamics: Dynamics,
-    world_model: WorldModel,
-    sac: SAC,
-    rule: Rule,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One imagined step of B rows; row i goes to elite i * E' // B.
-
-    Args:
-        obs: [B, S]. alive: [B] bool.
-        action_noise, model_noise: [B, A] and [B, D] standard normal.
-    Returns:
-        The transitions, packed as `ReplayBuffer`'s rows [B, W]; which of them are to be stored
-        [B] bool; which ended [B] bool. A row whose prediction is not finite is dropped, and its
-        numbers are zeroed: it would make the critic's target NaN (ours).
-    """
-    action, _ = sac.sample(obs, action_noise)
-    elites = world_model.elites
-    inputs = world_model.inputs(obs, action).unflatten(0, (len(elites), -1))
-    law = dynamics(inputs, elites, model_noise.unflatten(0, (len(elites), -1)))
-    mean, logvar, noise = (part.flatten(0, 1) for part in law)
-    rows, finite = sample_transition(
-        obs, action, mean, logvar, noise, world_model.obs_low, world_model.obs_high
-    )
-    ended = rule(rows[:, -1 - obs.shape[1] : -1])
-    rows[:, -1] = ended
-    return rows, alive & finite, ended

@@ -10,18 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.algo.correlation import noise_factor
-from rmbpo_fast.algo.losses import BOUND_PULL, nominal_loss
+from rmbpo_fast.algo.early_stop import EarlyStop
 from rmbpo_fast.algo.nets import EnsembleMLP
 from rmbpo_fast.algo.optim import Adam
 from rmbpo_fast.algo.replay import ReplayBuffer, take_rows
 from rmbpo_fast.config import ModelConfig
 from rmbpo_fast.errors import DivergedError
-from rmbpo_fast.kernels import bound_logvar, gaussian_log_prob, nominal_step_
-from rmbpo_fast.kernels.backend import active
+from rmbpo_fast.kernels import Nominal, bound_logvar, gaussian_log_prob, nominal_step_
 from rmbpo_fast.worlds.transition import Transition
 
 # Gradient steps that one call of `train_steps` takes: enough to hide a graph's launch.
 STEPS_AT_ONCE = 16
+# what pulls the soft bounds of p_theta's log-variance together, per predicted number (PETS)
+BOUND_PULL = 0.01
+LEARNING_RATE = 1e-3
+# of the real rows, drawn afresh at each fit
+HOLDOUT_SHARE, HOLDOUT_MAX_ROWS = 0.2, 5_000
+# a fit ends after so many epochs in which no member improved by more than 1 %
+PATIENCE_EPOCHS = 5
+
+
+def weight_decays(layers: int) -> list[float]:
+    """L2 factor per layer, output layer last (MBPO): half the squared sum joins the loss."""
+    return [*(2.5e-5, 5e-5)[: layers - 1], *[7.5e-5] * (layers - 3), 1e-4]
 
 
 class WorldModel(nn.Module):
@@ -70,10 +81,17 @@ class WorldModel(nn.Module):
         self.table: tuple[Tensor, ...] = (torch.empty(0, inputs), torch.empty(0, self.outputs))
         groups: list[dict[str, Any]] = [
             {"params": [weight], "weight_decay": decay}
-            for weight, decay in zip(self.net.weights, config.model_weight_decay, strict=True)
+            for weight, decay in zip(self.net.weights, weight_decays(len(sizes) - 1), strict=True)
         ]
         unregularised = [*self.net.biases, self.max_logvar, self.min_logvar]
-        self.optimizer = Adam([*groups, {"params": unregularised}], config.model_lr, device)
+        self.optimizer = Adam([*groups, {"params": unregularised}], LEARNING_RATE, device)
+
+    @property
+    def nominal(self) -> Nominal:
+        """p_theta as the adversary's gradient step takes it."""
+        factor = self.noise_factor if self.config.correlated_noise else None
+        bounds = (self.min_logvar, self.max_logvar, self.obs_low, self.obs_high)
+        return Nominal(self.net.layers, *bounds, factor)
 
     def inputs(self, obs: Tensor, action: Tensor) -> Tensor:
         """Normalised network input [..., S + A]."""
@@ -144,29 +162,29 @@ class WorldModel(nn.Module):
 
     def _train_step(self, batch: Tensor) -> None:
         inputs, targets = (take_rows(column, batch) for column in self.table)
-        if active().name == "native":
-            bounds = (self.min_logvar, self.max_logvar, BOUND_PULL)
-            nominal_step_(inputs, targets, self.net.layers, *bounds, self.optimizer.lists())
-        else:
-            self.optimizer.minimize(self.loss(inputs, targets))
+        bounds = (self.min_logvar, self.max_logvar, BOUND_PULL)
+        nominal_step_(inputs, targets, self.net.layers, *bounds, self.optimizer.lists())
 
-    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of one gradient step. inputs [E, B, S + A], targets [E, B, D]."""
-        return nominal_loss(self.net(inputs), targets, self.min_logvar, self.max_logvar)
-
-    def fit(self, real: ReplayBuffer, generator: torch.Generator) -> dict[str, Tensor | float]:
+    def fit(
+        self,
+        real: ReplayBuffer,
+        generator: torch.Generator,
+        train_steps: Callable[[Tensor], None] | None = None,
+    ) -> dict[str, Tensor | float]:
         """Trains on all real data until no member improves, then chooses the elites.
 
         A fresh holdout split and, per member, one bootstrap of the training rows are drawn for
         the whole fit: a bootstrap drawn anew at each epoch would show all members the same data.
 
+        Args:
+            train_steps: what trains on whole batches, perhaps a graph; `train_steps` if absent.
         Raises:
             DivergedError: the holdout error is not finite.
         """
         config, device = self.config, self.net.weights[0].device
         data = real.all()
         count = len(data.reward)
-        holdout = max(1, min(int(count * config.holdout_fraction), config.holdout_max_rows))
+        holdout = max(1, min(int(count * HOLDOUT_SHARE), HOLDOUT_MAX_ROWS))
         order = torch.randperm(count, generator=generator, device=device)
         self._normalise(data, order[holdout:])
         self._fill_table(data, real.capacity)
@@ -176,9 +194,8 @@ class WorldModel(nn.Module):
         bootstrap = order[holdout:][picks]  # [E, train]
 
         best_mse = torch.full((members,), torch.inf, device=device)
-        best_weights = [parameter.detach().clone() for parameter in self.net.parameters()]
-        epochs, stale = 0, 0
-        while stale < config.model_patience_epochs:
+        early_stop, epochs = EarlyStop(self.net.parameters()), 0
+        while early_stop.stale < PATIENCE_EPOCHS:
             shuffle = torch.rand(members, train, generator=generator, device=device).argsort(1)
             rows = bootstrap.gather(1, shuffle)
             full, rest = divmod(train, config.model_batch_size)
@@ -187,7 +204,7 @@ class WorldModel(nn.Module):
             grouped = full - full % STEPS_AT_ONCE
             groups = (*batches[:grouped].split(STEPS_AT_ONCE), *batches[grouped:].split(1))
             for group in filter(len, groups):  # split leaves one empty group of none
-                self.train_steps(group)
+                (train_steps or self.train_steps)(group)
             if rest:
                 self._train_step(rows[:, train - rest :])
             mse, _ = self._holdout_error(held_inputs, held_targets)
@@ -195,13 +212,9 @@ class WorldModel(nn.Module):
                 raise DivergedError(f"the world model's holdout error is {mse.tolist()}")
             improved = mse < 0.99 * best_mse
             best_mse = torch.where(improved, mse, best_mse)
-            for best, now in zip(best_weights, self.net.parameters(), strict=True):
-                best.copy_(torch.where(improved[:, None, None], now.detach(), best))
-            stale = 0 if improved.any() else stale + 1
+            early_stop.look(improved)
             epochs += 1
-        with torch.no_grad():
-            for best, now in zip(best_weights, self.net.parameters(), strict=True):
-                now.copy_(best)
+        early_stop.restore()
         self.elites.copy_(best_mse.argsort()[: config.num_elites])
         mse, nll = self._holdout_error(held_inputs, held_targets)
         if config.correlated_noise:

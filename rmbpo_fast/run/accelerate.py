@@ -11,54 +11,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rmbpo_fast.config import Config
-from rmbpo_fast.kernels.backend import active
+from rmbpo_fast.kernels import backend
 from rmbpo_fast.run.agent import Agent, learners
 from rmbpo_fast.run.graph import Captured, CudaGraphs
 from rmbpo_fast.run.loop import Steps, make_steps
 
 
-def accelerate(agent: Agent, config: Config, device: torch.device) -> tuple[Steps, str]:
-    """The loop's functions, made fast where that is measured to help; and a line on what was done.
-
-    The gradient steps of the world model and of the adversary are replaced in `agent`.
-    """
+def accelerate(agent: Agent, device: torch.device) -> tuple[Steps, str]:
+    """The loop's functions, made fast where that is measured to help; what was done, in a line."""
     if device.type == "cpu":
-        kernels = active()
-        return make_steps(agent, config), (
-            f"compile: {kernels.name} kernels in {kernels.precision}; torch.compile gains nothing "
-            "on a CPU (bench/RESULTS.md)"
+        return make_steps(agent), (
+            f"compile: {backend.describe()}; torch.compile gains nothing on a CPU "
+            "(bench/RESULTS.md)"
         )
-    compile_losses(agent)
-    return capture(agent, config, CudaGraphs()), (
+    return capture(agent, CudaGraphs()), (
         "compile: CUDA graphs of a real step's action and storing, of its policy updates, of the "
         "rollouts, and of the model's and the adversary's gradient steps; torch.compile of the "
         "policy's and the adversary's losses"
     )
 
 
-def compile_losses(agent: Agent) -> None:
-    """torch.compile fuses what lies between the kernels: fewer and larger launches in a graph.
-
-    Not the world model's loss: its last batch has another size at each fit, and would be compiled
-    again and again for a small gain.
-    """
-    owners: list[tuple[Any, str]] = []
-    for sac in filter(None, (agent.sac, agent.explorer)):
-        owners += [(sac, "critic_objective"), (sac, "actor_objective")]
-    if agent.adversary is not None:
-        owners.append((agent.adversary, "loss"))
-    for owner, name in owners:
-        setattr(owner, name, torch.compile(getattr(owner, name), fullgraph=True))
-
-
-def capture(agent: Agent, config: Config, graphs: Any) -> Steps:
+def capture(agent: Agent, graphs: Any) -> Steps:
     """`Captured` around each heavy function. graphs: the CUDA API or its stand-in."""
     # by type: a generator made for "cuda" has no index
     kind = agent.real.rows.device.type
     generators = [s for s in agent.streams.values() if s.device.type == kind]
-
-    everything = find_touched(agent)
+    plain, real, everything = make_steps(agent), agent.real, find_touched(agent)
+    acting, judged = (
+        [*layers.weights, *layers.biases]
+        for layers in (agent.explorer.policy_layers, agent.learner.policy_layers)
+    )
 
     def captured(
         function: Callable[..., Any],
@@ -67,19 +49,12 @@ def capture(agent: Agent, config: Config, graphs: Any) -> Steps:
     ) -> Captured:
         return Captured(function, touches, generators, graphs, name)
 
-    plain = make_steps(agent, config)
-    explorer, real = agent.explorer or agent.sac, agent.real
-    owners: dict[str, Any] = {"the world model's gradient step": agent.world_model}
-    if agent.adversary is not None:
-        owners["the adversary's gradient step"] = agent.adversary
-    for name, owner in owners.items():
-        owner.train_steps = captured(owner.train_steps, name)
     return Steps(
-        act=captured(plain.act, "the action", lambda: explorer.actor_params),
-        act_deterministic=captured(
-            plain.act_deterministic, "the mean action", lambda: agent.sac.actor_params
-        ),
+        act=captured(plain.act, "the action", lambda: acting),
+        act_deterministic=captured(plain.act_deterministic, "the mean action", lambda: judged),
         store=captured(plain.store, "storing", lambda: (real.rows, real.size, real.cursor)),
+        fit_model=captured(plain.fit_model, "the world model's gradient step"),
+        fit_adversary=captured(plain.fit_adversary, "the adversary's gradient step"),
         imagine=captured(plain.imagine, "the rollout (with the task's --termination rule)"),
         update=captured(plain.update, "the policy update"),
     )
@@ -93,9 +68,8 @@ def find_touched(agent: Agent) -> Callable[[], Iterator[Tensor]]:
     optimizers = [optimizer for _, each in found for optimizer in each.values()]
 
     def touched() -> Iterator[Tensor]:
-        for buffer in (agent.real, agent.imagined, agent.nominal):
-            if buffer is not None:
-                yield from (buffer.rows, buffer.size, buffer.cursor)
+        for buffer in agent.buffers():
+            yield from (buffer.rows, buffer.size, buffer.cursor)
         yield from agent.world_model.table
         yield from weights
         for module, _ in found:

@@ -1,7 +1,7 @@
 """All parts of a run, built from its config, and their joint state for checkpoints."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,13 +9,20 @@ from torch import Tensor
 
 from rmbpo_fast.algo.adversary import Adversary
 from rmbpo_fast.algo.game import Game
+from rmbpo_fast.algo.gaussian_adversary import (
+    PaperAdversary,
+    PathwiseAdversary,
+    ResidualAdversary,
+)
 from rmbpo_fast.algo.learned_termination import LearnedTermination
+from rmbpo_fast.algo.learner import Learner
 from rmbpo_fast.algo.replay import ReplayBuffer
-from rmbpo_fast.algo.rollout import Dynamics
+from rmbpo_fast.algo.rollout import ImaginedWorld
 from rmbpo_fast.algo.sac import SAC
 from rmbpo_fast.algo.world_model import WorldModel
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError, DivergedError
+from rmbpo_fast.run.metrics import columns
 from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.storage import Tree, load_optimizer_state, optimizer_state
 from rmbpo_fast.worlds.envs import Envs
@@ -23,6 +30,12 @@ from rmbpo_fast.worlds.randomized_env import RandomizedVector, parse_ranges
 from rmbpo_fast.worlds.tasks import Task
 from rmbpo_fast.worlds.termination import Rule, load_rule, never
 
+LEARNERS = {"sac": SAC}
+ADVERSARIES = {
+    "residual": ResidualAdversary,
+    "pathwise": PathwiseAdversary,
+    "paper": PaperAdversary,
+}
 _DEVICE_STREAMS = ("act", "world_model", "termination", "adversary", "rollout", "sac", "explorer")
 
 
@@ -33,7 +46,7 @@ class Progress:
     Attributes:
         env_step: real steps so far.
         fit_step: real step of the last fit, None before the first.
-        horizon: rollout length k that the imagined buffer was sized for.
+        horizon: rollout length k that the imagined buffers were sized for.
     """
 
     env_step: int = 0
@@ -42,35 +55,75 @@ class Progress:
 
 
 @dataclass
+class Player:
+    """A learner and the imagined data that it learns from.
+
+    Attributes:
+        name: of its part of a checkpoint.
+        pessimistic: imagines in g_psi's world where there is one, else in p_theta's.
+        rollout_stream, update_stream: names of the random streams of its rollouts and updates.
+    """
+
+    name: str
+    learner: Learner
+    imagined: ReplayBuffer
+    pessimistic: bool
+    rollout_stream: str
+    update_stream: str
+
+
+@dataclass
 class Agent:
     """The parts, side by side; none refers to another. `loop.py` hands each what it needs.
 
-    `explorer` and `nominal` are there with --explore nominal only: a second SAC, and its rollouts
-    in p_theta.
+    Attributes:
+        players: the first one's policy is evaluated and saved; the last one's collects the data.
     """
 
+    config: Config
+    task: Task
     envs: Envs
     real: ReplayBuffer
-    imagined: ReplayBuffer
     world_model: WorldModel
     adversary: Adversary | None
-    sac: SAC
+    players: list[Player]
     rule: Rule
     streams: dict[str, torch.Generator]
-    explorer: SAC | None = None
-    nominal: ReplayBuffer | None = None
     progress: Progress = field(default_factory=Progress)
 
     @property
-    def game(self) -> Game:
-        return Game(self.world_model, self.sac, self.rule)
+    def learner(self) -> Learner:
+        """Whose policy is evaluated and saved."""
+        return self.players[0].learner
 
     @property
-    def dynamics(self) -> Dynamics:
-        """The world to imagine in: g_psi's, or p_theta's for plain MBPO."""
-        if self.adversary is None:
-            return self.world_model.dynamics
-        return partial(self.adversary.dynamics, self.world_model)
+    def explorer(self) -> Learner:
+        """Whose policy collects the real data."""
+        return self.players[-1].learner
+
+    @property
+    def game(self) -> Game:
+        return Game(self.world_model, self.learner, self.rule)
+
+    def world_of(self, player: Player) -> ImaginedWorld:
+        """The world that a player imagines in."""
+        adversary = self.adversary if player.pessimistic else None
+        return ImaginedWorld(self.world_model, adversary, self.rule)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs so far."""
+        return self.progress.env_step // self.config.task.epoch_steps
+
+    def metrics_header(self) -> list[str]:
+        """The columns of metrics.csv."""
+        return columns(self.config.model.num_members, self.learner.metrics)
+
+    def buffers(self) -> Iterator[ReplayBuffer]:
+        """The real data, then each player's imagined data."""
+        yield self.real
+        for player in self.players:
+            yield player.imagined
 
 
 def build(config: Config, task: Task, device: torch.device) -> Agent:
@@ -83,17 +136,7 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
     seed = config.run.seed
     streams = {name: generator_for(seed, name, device=device) for name in _DEVICE_STREAMS}
     streams["env_noise"] = generator_for(seed, "env_noise")
-    env_seed = seed_for(seed, "env resets") % 2**31
-    ranges = parse_ranges(config.task.randomize, task)
-    envs = Envs(
-        task,
-        config.task.num_envs,
-        config.task.action_noise,
-        config.task.action_noise_scale,
-        env_seed,
-        streams["env_noise"],
-        RandomizedVector(task, config.task.num_envs, env_seed, ranges) if ranges else None,
-    )
+    envs = _build_envs(config, task, streams["env_noise"])
     sizes = (envs.obs_size, envs.action_size)
     low, high = task.obs_bounds(envs.obs_size)
     spread = config.rollout.start_spread
@@ -104,22 +147,38 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
     world_model = WorldModel(
         *sizes, config.model, low, high, generator_for(seed, "init world_model"), device
     )
-    sac = SAC(*sizes, config.sac, generator_for(seed, "init sac"), device)
-    explorer, nominal = None, None
+
+    def player(name: str, pessimistic: bool, *streams: str) -> Player:
+        learner = LEARNERS["sac"](*sizes, config.sac, generator_for(seed, f"init {name}"), device)
+        imagined = ReplayBuffer(*sizes, imagined_capacity(config, 1), device)
+        return Player(name, learner, imagined, pessimistic, *streams)
+
+    players = [player("sac", True, "rollout", "sac")]
     if config.adversary.explore == "nominal":
-        explorer = SAC(*sizes, config.sac, generator_for(seed, "init explorer"), device)
-        nominal = ReplayBuffer(*sizes, imagined_capacity(config, 1), device)
+        players.append(player("explorer", False, "explorer", "explorer"))
     return Agent(
+        config=config,
+        task=task,
         envs=envs,
         real=ReplayBuffer(*sizes, config.task.total_env_steps + config.task.num_envs, device),
-        imagined=ReplayBuffer(*sizes, imagined_capacity(config, 1), device),
         world_model=world_model,
         adversary=build_adversary(config, sizes, device),
-        sac=sac,
+        players=players,
         rule=_choose_rule(config, task, envs.obs_size, device),
         streams=streams,
-        explorer=explorer,
-        nominal=nominal,
+    )
+
+
+def _build_envs(config: Config, task: Task, noise_stream: torch.Generator) -> Envs:
+    env_seed, num_envs = seed_for(config.run.seed, "env resets") % 2**31, config.task.num_envs
+    ranges = parse_ranges(config.task.randomize, task)
+    return Envs(
+        task,
+        num_envs,
+        *config.task.noise,
+        env_seed,
+        noise_stream,
+        RandomizedVector(task, num_envs, env_seed, ranges) if ranges else None,
     )
 
 
@@ -133,11 +192,11 @@ def build_adversary(
     Raises:
         ConfigError: a dimension mask that can't be served.
     """
-    # also for a `full` g_psi, which would lag behind p's refits where eta = 0 asks for p itself
+    # also for the paper's g_psi, which would lag behind p's refits where eta = 0 asks for p itself
     if not config.adversary.adversarial:
         return None
     try:
-        return Adversary(
+        return ADVERSARIES[config.adversary.adversary](
             *sizes,
             config.adversary,
             config.model.model_hidden,
@@ -171,13 +230,12 @@ def imagined_capacity(config: Config, horizon: int) -> int:
 def learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]]:
     """Everything with weights, by name, with its optimisers."""
     found: dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]] = {
-        "world_model": (agent.world_model, {"adam": agent.world_model.optimizer}),
-        "sac": (agent.sac, dict(agent.sac.optimizers)),
+        "world_model": (agent.world_model, {"adam": agent.world_model.optimizer})
     }
+    for player in agent.players:
+        found[player.name] = (player.learner, dict(player.learner.optimizers))
     if agent.adversary is not None:
         found["adversary"] = (agent.adversary, {"adam": agent.adversary.optimizer})
-    if agent.explorer is not None:
-        found["explorer"] = (agent.explorer, dict(agent.explorer.optimizers))
     if isinstance(agent.rule, LearnedTermination):
         found["termination"] = (agent.rule, {"adam": agent.rule.optimizer})
     return found
@@ -205,8 +263,7 @@ def state_tree(agent: Agent) -> Tree:
         "stream_devices": {name: stream.device.type for name, stream in agent.streams.items()},
         "envs": agent.envs.state_dict(),
         "real": agent.real.state_dict(),
-        "imagined": agent.imagined.state_dict(),
-        **({"nominal": agent.nominal.state_dict()} if agent.nominal is not None else {}),
+        "imagined": {player.name: player.imagined.state_dict() for player in agent.players},
         "learners": {
             name: {
                 "module": dict(module.state_dict()),
@@ -234,9 +291,8 @@ def load_tree_into(agent: Agent, tree: Tree, journal: Tensor) -> None:
     capacity = max(agent.real.capacity, len(tree["real"]["rows"]))
     agent.real.load_state_dict(tree["real"])
     agent.real.resize_(capacity)
-    agent.imagined.load_state_dict(tree["imagined"])
-    if agent.nominal is not None:
-        agent.nominal.load_state_dict(tree["nominal"])
+    for player in agent.players:
+        player.imagined.load_state_dict(tree["imagined"][player.name])
     for name, (module, optimizers) in learners(agent).items():
         saved: dict[str, Any] = tree["learners"][name]
         module.load_state_dict(saved["module"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from rmbpo_fast.errors import StorageError
 from rmbpo_fast.storage import Tree, load_tree, save_tree
 
-KIND = "rmbpo_fast run, format 1"
+KIND = "rmbpo_fast run, format 2"
 _NAME = re.compile(r"step-(\d{9,})")
 
 

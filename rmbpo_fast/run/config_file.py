@@ -7,6 +7,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from rmbpo_fast import __version__
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.run.validation import validate
@@ -25,54 +26,41 @@ def to_json(config: Config) -> dict[str, Any]:
     return plain(dataclasses.asdict(config))
 
 
-# settings that came after the first runs
-_ADDED_LATER = {
-    "keep_policies",
-    "adversary_holdout_max_rows",
-    "adversary_patience_checks",
-    "randomize",
-    "explore",
-    "drop_target",
-    "adversary_from_epoch",
-    "save_dataset",
-    "start_spread",
-    "correlated_noise",
-    "entropy_rows",
-}
-
-
 def from_json(data: dict[str, Any]) -> Config:
     """The inverse of `to_json`.
 
     A setting that older runs don't have takes its default, which is what those runs did.
 
     Raises:
-        ConfigError: a missing, unknown or mistyped field.
+        ConfigError: an unknown or mistyped field.
     """
-    values = {}
+    values: dict[str, Any] = {}
     try:
         for group in dataclasses.fields(Config):
             hints = typing.get_type_hints(group.type)
-            odd = hints.keys() ^ data[group.name].keys()
-            odd -= _ADDED_LATER & hints.keys()
-            if odd:
-                raise KeyError(*sorted(odd))
-            for name, value in data[group.name].items():
-                values[name] = _restore(value, hints[name])
+            found = data.get(group.name, {})
+            if unknown := found.keys() - hints.keys():
+                raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
+            values |= {name: _restore(value, hints[name]) for name, value in found.items()}
         config = Config().replace(**values)
         validate(config)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"not the settings of this version: {error!r}") from error
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"not settings: {error}") from error
     return config
 
 
 def read_config(run_dir: Path) -> Config:
     """The settings of a run, from its config.json. Raises StorageError where it is none of ours."""
     try:
-        return from_json(json.loads((run_dir / CONFIG_FILE).read_text())["config"])
+        content = json.loads((run_dir / CONFIG_FILE).read_text())
+        made_by = content.get("version")
+        return from_json(content["config"])
     except OSError as error:
         raise StorageError(f"{run_dir}: no run here ({CONFIG_FILE}: {error.strerror})") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ConfigError as error:
+        other = f" of version {made_by}, this is {__version__}" * (made_by != __version__)
+        raise StorageError(f"{run_dir}: a run{other}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"{run_dir}: {CONFIG_FILE} can't be read ({error})") from error
 
 

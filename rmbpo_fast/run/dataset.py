@@ -19,7 +19,7 @@ from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.run.agent import Agent
 from rmbpo_fast.run.config_file import to_json
-from rmbpo_fast.worlds.tasks import find_task
+from rmbpo_fast.worlds.tasks import Task
 
 FOLDER = "dataset"
 
@@ -58,7 +58,7 @@ def split_episodes(
     return [np.array(rows) for rows in episodes]
 
 
-def save_dataset(agent: Agent, config: Config, run_dir: Path) -> str:
+def save_dataset(agent: Agent, run_dir: Path) -> str:
     """Writes all real transitions to run_dir/dataset, in the place of what is there.
 
     Actions are the policy's own, in the environment's units: with action noise (see the metadata)
@@ -81,7 +81,7 @@ def save_dataset(agent: Agent, config: Config, run_dir: Path) -> str:
     # float32 may round a bound outwards
     action = agent.envs.to_env_units(packed.action).numpy().astype(np.float32).clip(low, high)
     buffers = []
-    for rows in split_episodes(obs, next_obs, terminated, config.task.num_envs):
+    for rows in split_episodes(obs, next_obs, terminated, agent.config.task.num_envs):
         last = np.arange(len(rows)) == len(rows) - 1
         buffers.append(
             EpisodeBuffer(
@@ -101,7 +101,7 @@ def save_dataset(agent: Agent, config: Config, run_dir: Path) -> str:
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, obs.shape[1:], np.float32),
             action_space=gymnasium.spaces.Box(low, high, dtype=np.float32),
         )
-        storage.update_metadata(_metadata(config))
+        storage.update_metadata(_metadata(agent.config, agent.task))
         storage.update_episodes(buffers)
         shutil.rmtree(folder, ignore_errors=True)
         os.rename(temporary, folder)
@@ -110,12 +110,11 @@ def save_dataset(agent: Agent, config: Config, run_dir: Path) -> str:
     return f"{folder}: {len(obs)} transitions, {len(buffers)} episodes"
 
 
-def _metadata(config: Config) -> dict[str, Any]:
+def _metadata(config: Config, task: Task) -> dict[str, Any]:
     from minari import __version__ as minari_version
 
-    task = find_task(config.task.env)
     algo, seed = config.adversary.algo, config.run.seed
-    noise, scale = config.task.action_noise, config.task.action_noise_scale
+    noise, scale = config.task.noise
     actions = "the policy's own"
     if noise != "none" and scale > 0:
         actions += f"; the environment added {noise} noise of scale {scale:g} to them"

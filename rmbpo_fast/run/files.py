@@ -46,9 +46,7 @@ def write_config(run_dir: Path, config: Config, machine: dict[str, Any]) -> None
     write_text_atomically(run_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
-def restore(
-    agent: Agent, run_dir: Path, config: Config
-) -> tuple[JournalWriter, dict[str, Any] | None, str]:
+def restore(agent: Agent, run_dir: Path) -> tuple[JournalWriter, dict[str, Any] | None, str]:
     """Networks from the last checkpoint, real data from checkpoint and journal.
 
     Returns:
@@ -58,7 +56,7 @@ def restore(
         StorageError: a damaged checkpoint or journal that wasn't to be accepted.
         ConfigError: the run is beyond --total-env-steps.
     """
-    accept_damage = config.run.resume_fallback
+    config, accept_damage = agent.config, agent.config.run.resume_fallback
     width = agent.real.width
     journal = torch.from_numpy(read_journal(run_dir / "journal", width, accept_damage))
     newest = load_newest(run_dir, accept_damage)
@@ -91,7 +89,7 @@ def restore(
     return writer, epoch_in_progress, f"{found}, real data up to step {agent.progress.env_step}"
 
 
-def load_run(run_dir: Path) -> tuple[Agent, Config, int]:
+def load_run(run_dir: Path) -> tuple[Agent, int]:
     """A run's networks as of its newest checkpoint, on the CPU, and that checkpoint's step.
 
     Raises:
@@ -105,7 +103,7 @@ def load_run(run_dir: Path) -> tuple[Agent, Config, int]:
     agent = build(config, find_task(config.task.env), torch.device("cpu"))
     agent.envs.close()
     _load(agent, folder, tree, torch.zeros(0, agent.real.width))
-    return agent, config, step_of(folder)
+    return agent, step_of(folder)
 
 
 def _load(agent: Agent, folder: Path, tree: Tree, journal: Tensor) -> None:

@@ -3,7 +3,7 @@
 import csv
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,12 @@ from rmbpo_fast.errors import StorageError
 PHASES = ("env", "world_model", "adversary", "rollout", "sac", "eval", "checkpoint", "other")
 
 
-def columns(num_members: int) -> list[str]:
-    """The header of metrics.csv. A cell is empty where its part hasn't run in the epoch."""
+def columns(num_members: int, of_learner: Sequence[str]) -> list[str]:
+    """The header of metrics.csv. A cell is empty where its part hasn't run in the epoch.
+
+    Args:
+        of_learner: see `Learner.metrics`.
+    """
     return [
         "env_step",
         "epoch",
@@ -45,11 +49,7 @@ def columns(num_members: int) -> list[str]:
         "rollout/horizon_steps",
         "rollout/imagined_steps",
         "rollout/alive_length_mean",
-        "sac/critic_loss",
-        "sac/actor_loss",
-        "sac/q_mean",
-        "sac/entropy_nats",
-        "sac/temperature",
+        *of_learner,
         "sac/updates",
         *(f"time/{phase}_s" for phase in PHASES),
         "time/epoch_s",

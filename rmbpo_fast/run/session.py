@@ -15,8 +15,9 @@ from rmbpo_fast.run.dataset import require_minari, save_dataset
 from rmbpo_fast.run.display import Display
 from rmbpo_fast.run.files import new_run_dir, restore, write_config
 from rmbpo_fast.run.journal import JournalWriter
-from rmbpo_fast.run.loop import StopRequest, make_steps, train
-from rmbpo_fast.run.metrics import Metrics, columns
+from rmbpo_fast.run.loop import make_steps, train
+from rmbpo_fast.run.metrics import Metrics
+from rmbpo_fast.run.stop import StopRequest
 from rmbpo_fast.worlds.tasks import find_task
 
 
@@ -70,7 +71,7 @@ def run(config: Config) -> int:
         epoch_in_progress = None
         if config.run.resume is not None:
             run_dir = config.run.resume
-            journal, epoch_in_progress, found = restore(agent, run_dir, config)
+            journal, epoch_in_progress, found = restore(agent, run_dir)
             cleanup.callback(journal.close)
             write_config(run_dir, config, machine)
         else:
@@ -80,7 +81,7 @@ def run(config: Config) -> int:
             journal = JournalWriter(run_dir / "journal", 0, agent.real.width)
             cleanup.callback(journal.close)
         synchronize = torch.cuda.synchronize if device.type == "cuda" else None
-        metrics = Metrics(run_dir, columns(config.model.num_members), synchronize)
+        metrics = Metrics(run_dir, agent.metrics_header(), synchronize)
         cleanup.callback(metrics.close)
         if epoch_in_progress is not None:
             metrics.resume(epoch_in_progress)
@@ -101,16 +102,16 @@ def run(config: Config) -> int:
         joins = config.adversary.adversary_from_epoch * config.task.epoch_steps
         if agent.adversary is not None and agent.progress.env_step < joins:
             display.print(f"adversary: joins at step {joins}, plain MBPO until then")
-        steps = make_steps(agent, config)
+        steps = make_steps(agent)
         if config.run.compile:
-            steps, done = accelerate(agent, config, device)
+            steps, done = accelerate(agent, device)
             display.print(done)
         try:
-            train(agent, config, steps, metrics, journal, run_dir, display, stop)
+            train(agent, steps, metrics, journal, run_dir, display, stop)
             step = agent.progress.env_step
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
             if config.run.save_dataset:
-                display.print(save_dataset(agent, config, run_dir))
+                display.print(save_dataset(agent, run_dir))
         except OSError as error:
             raise StorageError(
                 f"{error}; the real steps before it are kept: --resume {run_dir} goes on"

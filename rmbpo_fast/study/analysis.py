@@ -109,13 +109,13 @@ def q_gap(agent: Agent, played: Played) -> dict[str, float]:
     Q holds SAC's entropy bonus, which a return doesn't; `entropy_bonus` is what the bonus would
     add in the long run, alpha * H / (1 - gamma).
     """
-    sac = agent.sac
+    learner = agent.learner
     usable = torch.isfinite(played.return_to_go)
     obs, action = played.obs[usable], played.action[usable]
     truth = played.return_to_go[usable]
-    q = sac.critic(obs, action).min(dim=0).values
-    noise = sac.draw_noise(obs.shape[:-1], generator_for(0, "analysis entropy"))
-    entropy = -sac.sample(obs, noise)[1].mean()
+    q = learner.q_value(obs, action)
+    noise = learner.draw_noise(obs.shape[:-1], generator_for(0, "analysis entropy"))
+    bonus = learner.bonus(obs, noise).mean()
     gap, mean = float((q - truth).mean()), float(truth.mean())
     return {
         "states": float(len(truth)),
@@ -123,7 +123,7 @@ def q_gap(agent: Agent, played: Played) -> dict[str, float]:
         "return_mean": mean,
         "gap": gap,
         "gap_share": gap / abs(mean) if mean else float("nan"),
-        "entropy_bonus": float(sac.log_temperature.exp() * entropy / (1.0 - sac.config.gamma)),
+        "entropy_bonus": float(bonus / (1.0 - learner.gamma)),
     }
 
 
@@ -150,7 +150,7 @@ def adversary_effect(agent: Agent, played: Played, seed: int, ablate: bool) -> d
     elites = agent.world_model.elites
     obs, action = (x[rows].expand(len(elites), -1, -1) for x in (played.obs, played.action))
     eps = torch.randn(*obs.shape[:-1], obs.shape[-1] + 1, generator=stream)
-    noise = agent.sac.draw_noise(obs.shape[:-1], stream)
+    noise = agent.learner.draw_noise(obs.shape[:-1], stream)
     effect = adversary.effect(agent.game, obs, action, eps, noise, elites)
     drop = effect.drop.mean(dim=0)  # [B]
     low, high = np.quantile(effect.shift.flatten(0, 1).numpy(), [0.1, 0.9], axis=0)

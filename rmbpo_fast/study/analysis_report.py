@@ -19,7 +19,6 @@ from rmbpo_fast.study import figures
 from rmbpo_fast.study.analysis import adversary_effect, model_error, play_episodes, q_gap
 from rmbpo_fast.study.groups import group_of
 from rmbpo_fast.worlds.dimensions import Dimension, dimensions
-from rmbpo_fast.worlds.tasks import find_task
 
 # column of dimensions.csv, heading on the terminal ("" is not shown there), format
 _ADVERSARY = [
@@ -107,16 +106,16 @@ def run(arguments: Arguments) -> None:
     """The whole command. Raises RmbpoError where it can't be done."""
     if arguments.episodes < 1:
         raise ConfigError(f"--episodes must be at least 1, not {arguments.episodes}")
-    agent, config, step = load_run(arguments.run_dir)
+    agent, step = load_run(arguments.run_dir)
+    config, task = agent.config, agent.task
     if arguments.ablate and config.model.correlated_noise:
         raise ConfigError("--ablate takes numbers apart that --correlated-noise draws together")
-    task = find_task(config.task.env)
     played = play_episodes(
-        agent.sac.act_deterministic,
+        agent.learner.act_deterministic,
         config.task,
         arguments.episodes,
         arguments.seed,
-        config.sac.gamma,
+        agent.learner.gamma,
     )
     names = dimensions(task, played.obs.shape[1])
     found: dict[str, Any] = model_error(agent, played)

@@ -8,10 +8,10 @@ from rmbpo_fast.presets import preset
 _BETWEEN = ", "  # the algorithm and the settings in a name; in none of them
 # in the group's name by words of their own, or not part of what a policy learns from
 _NAMED_APART = {
-    *("env", "total_env_steps", "epoch_steps", "randomize", "rollout_chunk_rows"),
-    *("correlated_noise", "start_spread", "horizon_min", "horizon_max"),
+    *("env", "total_env_steps", "epoch_steps", "randomize"),
+    *("correlated_noise", "start_spread", "rollout_schedule"),
     *("algo", "eta", "kl_target_nats", "drop_target", "adversary_from_epoch", "explore"),
-    *("parametrization", "estimator", "baseline", "adversary_warm_start", "adversary_dims"),
+    *("adversary", "adversary_dims"),
     *("updates_per_step", "target_entropy", "entropy_rows"),
 }
 
@@ -21,8 +21,15 @@ def group_of(config: Config) -> str:
 
     How long a run is and what it runs on make no other group.
     """
+    randomised = [f"randomised {' '.join(config.task.randomize)}"] if config.task.randomize else []
     imagined = [] if config.adversary.algo == "sac" else _imagination_of(config)
-    own = [*_algorithm_of(config), *imagined, *_updates_of(config), *_others_of(config)]
+    own = [
+        *_algorithm_of(config),
+        *randomised,
+        *imagined,
+        *_updates_of(config),
+        *_others_of(config),
+    ]
     return _BETWEEN.join(own)
 
 
@@ -50,9 +57,8 @@ def _imagination_of(config: Config) -> list[str]:
     if any(rollout.start_spread):
         halves = " ".join(f"{half_width:g}" for half_width in rollout.start_spread)
         settings.append(f"starts +- {halves}")
-    low, high = rollout.horizon_min, rollout.horizon_max
-    if (low, high) != (usual.horizon_min, usual.horizon_max):
-        settings.append(f"rollouts of {high}" if low == high else f"rollouts of {low} to {high}")
+    if rollout.rollout_schedule != usual.rollout_schedule:
+        settings.append(f"rollouts of {' to '.join(map(str, rollout.rollout_schedule[-2:]))}")
     return settings
 
 
@@ -90,8 +96,6 @@ def _algorithm_of(config: Config) -> list[str]:
     adversary, usual = config.adversary, AdversaryConfig()
     if adversary.algo == "sac":
         return ["SAC"]
-    if adversary.algo == "dr":
-        return ["MBPO", f"randomised {' '.join(config.task.randomize)}"]
     if not adversary.adversarial:
         return ["MBPO"]
     if adversary.kl_target_nats is not None:
@@ -103,15 +107,10 @@ def _algorithm_of(config: Config) -> list[str]:
     if adversary.adversary_from_epoch != usual.adversary_from_epoch:
         pessimism += f" from epoch {adversary.adversary_from_epoch}"
     names = ["RMBPO", pessimism]
-    for field in ("parametrization", "estimator"):
-        if getattr(adversary, field) != getattr(usual, field):
-            names.append(getattr(adversary, field))
-    if adversary.baseline != usual.baseline:
-        names.append(f"baseline {adversary.baseline}")
+    if adversary.adversary != usual.adversary:
+        names.append(f"{adversary.adversary} adversary")
     if adversary.explore != usual.explore:
         names.append(f"{adversary.explore} exploration")
-    if not adversary.adversary_warm_start:
-        names.append("cold start")
     if adversary.adversary_dims is not None:
         names.append(f"dims {' '.join(map(str, adversary.adversary_dims))}")
     return names

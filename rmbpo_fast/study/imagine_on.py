@@ -21,7 +21,7 @@ from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.run.agent import build_adversary, imagined_capacity
 from rmbpo_fast.run.files import load_run, write_config
 from rmbpo_fast.run.loop import adversary_phase, end_epoch, make_steps
-from rmbpo_fast.run.metrics import Metrics, columns
+from rmbpo_fast.run.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Arguments:
 
 def run(arguments: Arguments) -> None:
     """Writes what a run writes, real steps counted on by those that a round stands for."""
-    agent, config, step = load_run(arguments.run)
+    agent, step = load_run(arguments.run)
+    config = agent.config
     eta, drop_target = arguments.eta, arguments.drop_target
     config = config.replace(
         algo="mbpo" if eta is None and drop_target is None else "rmbpo",
@@ -58,23 +59,24 @@ def run(arguments: Arguments) -> None:
     torch.set_num_threads(arguments.threads)
     device = torch.device("cpu")
     machine = choose_backend("auto", device, config.run.precision)
+    agent.config = config
     sizes = (agent.envs.obs_size, agent.envs.action_size)
     agent.adversary = build_adversary(config, sizes, device)
     horizon = horizon_at(step // config.task.epoch_steps, config.rollout)
-    agent.imagined.resize_(imagined_capacity(config, horizon))
+    agent.players[0].imagined.resize_(imagined_capacity(config, horizon))
     arguments.out.mkdir(parents=True)
     write_config(arguments.out, config, machine)
-    metrics = Metrics(arguments.out, columns(config.model.num_members))
-    steps = make_steps(agent, config)
+    metrics = Metrics(arguments.out, agent.metrics_header())
+    steps = make_steps(agent)
     for number in range(1, arguments.rounds + 1):
-        adversary_phase(agent, config, metrics)
+        adversary_phase(agent, steps, metrics)
         with metrics.watch.phase("rollout"):
             metrics.add({"rollout/imagined_steps": steps.imagine(horizon)})
         with metrics.watch.phase("sac"):
             for _ in range(config.model.fit_every_steps):
                 metrics.add(steps.update(config.sac.updates_per_step))
         agent.progress.env_step += config.model.fit_every_steps
-        row = end_epoch(agent, config, steps, metrics, arguments.out)
+        row = end_epoch(agent, steps, metrics, arguments.out)
         share = row.get("adversary/newest_drop_share", 0.0)
         print(
             f"round {number}/{arguments.rounds}  return {row['eval/return_mean']:.1f} +- "

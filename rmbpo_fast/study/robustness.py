@@ -92,7 +92,7 @@ def play_all(
                 "policy": subject.policy.digest,
                 "env": subject.policy.env_id,
                 "envpool": metadata.version("envpool"),
-                "noise": [task.action_noise, task.action_noise_scale],
+                "noise": list(task.noise),
                 "changes": changes,
                 "episodes": episodes,
                 "seed": seed,
@@ -169,10 +169,7 @@ def as_json(
     return {
         "task": subjects[0].config.task.env,
         "env_id": task.env_id,
-        "action_noise": [
-            subjects[0].config.task.action_noise,
-            subjects[0].config.task.action_noise_scale,
-        ],
+        "action_noise": list(subjects[0].config.task.noise),
         "axes": [
             {
                 "name": axis.name,

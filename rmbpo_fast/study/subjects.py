@@ -88,7 +88,7 @@ def load_subjects(patterns: Iterable[str]) -> list[Subject]:
 
     def setting(subject: Subject) -> str:
         task = subject.config.task
-        noise = f"{task.action_noise} {task.action_noise_scale:g}"
+        noise = task.action_noise
         return f"{subject.policy.env_id} with action noise {noise}"
 
     first = subjects[0]

@@ -188,7 +188,7 @@ def over_the_worlds(results: dict[str, Any]) -> Table:
     first, *_ = places.values()
     for group, own in places.items():
         found = summarise(group, means[own], "mean")
-        cells = [f"{found.value:.0f}", "" if found.low is None else _ends(found.low, found.high)]
+        cells = [f"{found.value:.0f}", _ends(found.low, found.high)]
         if own is not first and min(len(first), len(own)) > 1:
             above = scipy.stats.bootstrap(
                 (means[own], means[first]),
@@ -206,8 +206,8 @@ def over_the_worlds(results: dict[str, Any]) -> Table:
     return table
 
 
-def _ends(low: float, high: float) -> str:
-    return f"{low:.0f} to {high:.0f}"
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None else f"{low:.0f} to {high:.0f}"
 
 
 def adversary_table(groups: dict[str, list[Run]]) -> Table:

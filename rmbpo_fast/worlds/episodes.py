@@ -18,8 +18,7 @@ Act = Callable[[Tensor], Tensor]  # obs [N, S] -> action [N, A] in [-1, 1], on t
 def check_changes(config: TaskConfig, changes: Mapping[str, float]) -> None:
     """Raises ConfigError for a distortion that the task can't have, or that would do nothing."""
     distorted_task(find_task(config.env), changes)
-    silent = config.action_noise == "none" or config.action_noise_scale == 0
-    if "action_noise" in changes and silent:
+    if "action_noise" in changes and config.noise[1] == 0:
         raise ConfigError("action_noise multiplies the task's own noise, and this task has none")
 
 
@@ -33,11 +32,12 @@ def evaluation_envs(
         changes: distortions (see `distortion.Physics`); none if absent.
     """
     changes = changes or {}
+    kind, scale = config.noise
     return Envs(
         distorted_task(find_task(config.env), changes),
         num_envs,
-        config.action_noise,
-        config.action_noise_scale * changes.get("action_noise", 1.0),
+        kind,
+        scale * changes.get("action_noise", 1.0),
         seed_for(seed, "eval resets") % 2**31,
         generator_for(seed, "eval noise"),
     )

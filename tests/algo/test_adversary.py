@@ -4,11 +4,12 @@ import pytest
 import torch
 
 import toy
-from rmbpo_fast.algo.adversary import Adversary
-from rmbpo_fast.algo.adversary_fit import BALL, fit_adversary, report_newest
+from rmbpo_fast.algo import adversary_fit
+from rmbpo_fast.algo.adversary_fit import BALL
 from rmbpo_fast.algo.game import Game
 from rmbpo_fast.algo.replay import ReplayBuffer
 from rmbpo_fast.kernels import gaussian_kl
+from rmbpo_fast.run.agent import ADVERSARIES
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +24,13 @@ def game():
     return Game(model, agent, toy.rule), data
 
 
-def _adversary(**settings):
+def _adversary(max_steps=60, lr=1e-3, **settings):
     config = replace(toy.ADVERSARY, **settings)
     generator = torch.Generator().manual_seed(1)
-    return Adversary(1, 1, config, (16, 16), 3, generator, toy.CPU)
+    adversary = ADVERSARIES[config.adversary](1, 1, config, (16, 16), 3, generator, toy.CPU)
+    adversary.max_steps = max_steps
+    adversary.optimizer.param_groups[0]["lr"] = lr
+    return adversary
 
 
 def _both(adversary, game, data):
@@ -45,19 +49,18 @@ def test_residual_is_exactly_p_before_its_first_step(game):
 
 def test_full_starts_as_a_copy_of_p(game):
     game, data = game
-    adversary = _adversary(parametrization="full")
+    adversary = _adversary(adversary="paper")
     adversary.start_at_nominal(game.world_model)
     p, g = _both(adversary, game, data)
     assert torch.equal(p[0], g[0])
     assert torch.equal(p[1], g[1])
 
 
-@pytest.mark.parametrize("estimator", ["score", "pathwise"])
-@pytest.mark.parametrize("parametrization", ["residual", "full"])
-def test_lowers_the_value_within_a_small_ball(game, parametrization, estimator, generator):
+@pytest.mark.parametrize("kind", ADVERSARIES)
+def test_lowers_the_value_within_a_small_ball(game, kind, generator):
     game, data = game
-    adversary = _adversary(parametrization=parametrization, estimator=estimator, eta=1.0)
-    report = fit_adversary(adversary, data, game, generator)
+    adversary = _adversary(adversary=kind, eta=1.0)
+    report = toy.fit(adversary, data, game, generator)
     assert report["adversary/value_drop"] > 0
     # it pays: KL costs less than eta times the drop, or the adversary had better stay at p
     assert 0 < report["adversary/kl_nats"] < report["adversary/value_drop"]
@@ -66,7 +69,7 @@ def test_lowers_the_value_within_a_small_ball(game, parametrization, estimator, 
 def test_a_larger_eta_is_more_pessimistic(game):
     game, data = game
     reports = [
-        fit_adversary(_adversary(eta=eta), data, game, torch.Generator().manual_seed(2))
+        toy.fit(_adversary(eta=eta), data, game, torch.Generator().manual_seed(2))
         for eta in (0.2, 2.0)
     ]
     assert reports[1]["adversary/value_drop"] > 2 * reports[0]["adversary/value_drop"]
@@ -81,10 +84,7 @@ def test_eta_zero_leaves_g_at_p_bit_for_bit(game, generator):
     obs, action = (t.expand(3, -1, -1) for t in (rows.obs, rows.action))
     eps, noise = torch.randn(3, len(data), 2), torch.randn(3, len(data), 1)
     for _ in range(5):
-        loss = adversary.loss(game, obs, action, eps, noise)
-        adversary.optimizer.zero_grad()
-        loss.backward(inputs=list(adversary.net.parameters()))
-        adversary.optimizer.step()
+        adversary.train_step(game, obs, action, eps, noise)
     p, g = _both(adversary, game, data)
     assert torch.equal(p[0], g[0])
     assert torch.equal(p[1], g[1])
@@ -93,7 +93,7 @@ def test_eta_zero_leaves_g_at_p_bit_for_bit(game, generator):
 def test_masked_dimensions_copy_p(game, generator):
     game, data = game
     adversary = _adversary(adversary_dims=(1,), eta=2.0)
-    fit_adversary(adversary, data, game, generator)
+    toy.fit(adversary, data, game, generator)
     p, g = _both(adversary, game, data)
     for ours, theirs in zip(g, p, strict=True):
         assert torch.equal(ours[..., 0], theirs[..., 0])
@@ -118,7 +118,7 @@ def test_residual_kl_does_not_depend_on_p(game, generator):
     """KL = sum of (exp(l) - l - 1 + m^2) / 2 in units of p's spread, so it survives p's refit."""
     game, data = game
     adversary = _adversary(eta=2.0)
-    fit_adversary(adversary, data, game, generator)
+    toy.fit(adversary, data, game, generator)
     rows = data.all()
     inputs = game.world_model.inputs(rows.obs, rows.action).expand(3, -1, -1)
     found = []
@@ -135,17 +135,14 @@ def test_a_target_moves_eta_towards_it(game, generator, name):
     game, data = game
     for target, grows in ((10.0, True), (1e-9, False)):
         adversary = _adversary(**{name: target})
-        fit_adversary(adversary, data, game, generator)
+        toy.fit(adversary, data, game, generator)
         assert (adversary.eta.item() > 0.3) == grows
 
 
 def test_kl_target_is_met_after_some_fits(game, generator):
     game, data = game
-    adversary = _adversary(kl_target_nats=0.02, adversary_lr=3e-3)
-    kl = [
-        fit_adversary(adversary, data, game, generator)["adversary/kl_nats"].item()
-        for _ in range(20)
-    ]
+    adversary = _adversary(kl_target_nats=0.02, lr=3e-3)
+    kl = [toy.fit(adversary, data, game, generator)["adversary/kl_nats"].item() for _ in range(20)]
     assert 0.01 < sum(kl[-5:]) / 5 < 0.04
 
 
@@ -157,7 +154,7 @@ def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
     for target in (None, 0.005):
         adversary = _adversary(kl_target_nats=target, eta=50.0)
         for _ in range(3):
-            kl.append(fit_adversary(adversary, data, game, generator)["adversary/kl_nats"].item())
+            kl.append(toy.fit(adversary, data, game, generator)["adversary/kl_nats"].item())
             eta.append(adversary.eta.item())
         moments = [t for state in adversary.optimizer.state.values() for t in state.values()]
     assert kl[2] > 1.0
@@ -169,22 +166,23 @@ def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
 
 def test_drop_target_is_met_after_some_fits(game, generator):
     game, data = game
-    adversary = _adversary(kl_target_nats=None, drop_target=0.1, adversary_lr=3e-3)
+    adversary = _adversary(kl_target_nats=None, drop_target=0.1, lr=3e-3)
     name = "adversary/newest_drop_share"
-    shares = [fit_adversary(adversary, data, game, generator)[name].item() for _ in range(20)]
+    shares = [toy.fit(adversary, data, game, generator)[name].item() for _ in range(20)]
     assert 0.07 < sum(shares[-5:]) / 5 < 0.14
 
 
-def test_what_is_said_of_the_newest_states_is_of_them_alone(game, generator):
+def test_what_is_said_of_the_newest_states_is_of_them_alone(game, generator, monkeypatch):
     """And the share of V is the drop of a step in each of the 1 / (1 - gamma) to come."""
     game, data = game
-    adversary = _adversary(eta=1.0, adversary_holdout_max_rows=100)
-    fit_adversary(adversary, data, game, generator)
+    monkeypatch.setattr(adversary_fit, "HOLDOUT_MAX_ROWS", 100)
+    adversary = _adversary(eta=1.0)
+    toy.fit(adversary, data, game, generator)
     old = ReplayBuffer(1, 1, 300)
     old.add_(torch.full((200, data.width), float("nan")))
     old.add_(data.oldest_first()[-100:])
     state = generator.get_state()
-    found = report_newest(adversary, old, game, generator)
+    found = adversary.report_newest(old, game, generator)
     rows = torch.arange(500, 600).expand(3, -1)
     drawn = adversary.draw(rows, data, game, generator.set_state(state))
     expected = adversary.effect(game, *drawn)
@@ -193,16 +191,14 @@ def test_what_is_said_of_the_newest_states_is_of_them_alone(game, generator):
     torch.testing.assert_close(found["adversary/newest_drop_share"], share)  # gamma is 0.9
 
 
-def test_warm_start_keeps_what_was_learned(game, generator):
+def test_a_fit_goes_on_from_the_last_one(game, generator):
     game, data = game
-    for warm in (True, False):
-        adversary = _adversary(eta=2.0, adversary_warm_start=warm)
-        fit_adversary(adversary, data, game, generator)
-        learned = adversary.net.weights[-1].detach().clone()
-        adversary.config = replace(adversary.config, adversary_max_steps=1)
-        fit_adversary(adversary, data, game, generator)
-        kept = (adversary.net.weights[-1] - learned).norm() < 0.5 * learned.norm()
-        assert kept == warm
+    adversary = _adversary(eta=2.0)
+    toy.fit(adversary, data, game, generator)
+    learned = adversary.net.weights[-1].detach().clone()
+    adversary.max_steps = 1
+    toy.fit(adversary, data, game, generator)
+    assert (adversary.net.weights[-1] - learned).norm() < 0.5 * learned.norm()
 
 
 def test_the_adversary_gains_from_making_the_agent_fail(game):
@@ -219,7 +215,7 @@ def test_value_spread_under_p_is_measured(game, generator):
     """Against many draws at the same states: the report's std of V(s') under p."""
     game, data = game
     adversary = _adversary()
-    report = fit_adversary(adversary, data, game, generator)
+    report = toy.fit(adversary, data, game, generator)
     rows = data.sample(500, generator)
     obs, action = (t.expand(3, -1, -1) for t in (rows.obs, rows.action))
     mean, logvar = game.world_model.predict(game.world_model.inputs(obs, action))

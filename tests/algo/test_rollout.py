@@ -1,15 +1,15 @@
 from dataclasses import replace
-from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import toy
 from no_host import NoHost
-from rmbpo_fast.algo.adversary import Adversary
+from rmbpo_fast.algo.gaussian_adversary import ResidualAdversary
 from rmbpo_fast.algo.learned_termination import LearnedTermination
 from rmbpo_fast.algo.replay import ReplayBuffer
-from rmbpo_fast.algo.rollout import horizon_at, imagine, spread_starts
+from rmbpo_fast.algo.rollout import ImaginedWorld, horizon_at, imagine, spread_starts
 from rmbpo_fast.config import RolloutConfig
 from rmbpo_fast.presets import preset
 from rmbpo_fast.run.agent import build
@@ -29,8 +29,10 @@ def _parts(generator):
 def _imagine(starts, horizon, generator, rule=toy.rule, dynamics=None, capacity=10_000):
     model, agent = _parts(torch.Generator().manual_seed(0))
     buffer = ReplayBuffer(1, 1, capacity)
-    dynamics = dynamics or model.dynamics
-    stored = imagine(starts, horizon, dynamics, model, agent, rule, buffer, generator)
+    # as an adversary would have them
+    other = dynamics and SimpleNamespace(dynamics=lambda model, *arguments: dynamics(*arguments))
+    world = ImaginedWorld(model, other, rule)
+    stored = imagine(starts, horizon, world, agent, buffer, generator)
     return buffer, stored
 
 
@@ -139,8 +141,8 @@ def test_rollouts_begin_from_spread_states(small):
     config = small.replace(start_spread=(0.5, 0.0, 0.0, 0.0))
     agent = build(config, TASK, toy.CPU)
     agent.real.add_(torch.zeros(50, agent.real.width))
-    imagine_all(agent, config, 1)
-    obs = agent.imagined.all().obs
+    imagine_all(agent, 1)
+    obs = agent.players[0].imagined.all().obs
     assert obs[:, 0].std() > 0.2
     assert not obs[:, 1:].any()
 
@@ -157,19 +159,20 @@ def test_no_round_trip_to_the_host(generator):
     model, agent = _parts(generator)
     buffer = ReplayBuffer(1, 1, 1_000)
     with NoHost():
-        imagine(torch.zeros(50, 1), 3, model.dynamics, model, agent, toy.rule, buffer, generator)
+        world = ImaginedWorld(model, None, toy.rule)
+        imagine(torch.zeros(50, 1), 3, world, agent, buffer, generator)
     assert len(buffer) > 0
 
 
 def test_no_round_trip_in_an_adversarys_world_with_a_learned_ending(generator):
     model, agent = _parts(generator)
     config = replace(toy.ADVERSARY, eta=1.0)
-    adversary = Adversary(1, 1, config, (16, 16), 3, generator, toy.CPU)
+    adversary = ResidualAdversary(1, 1, config, (16, 16), 3, generator, toy.CPU)
     ending = LearnedTermination(1, toy.CPU, generator)
     buffer = ReplayBuffer(1, 1, 1_000)
-    dynamics = partial(adversary.dynamics, model)
+    world = ImaginedWorld(model, adversary, ending)
     with NoHost():
-        imagine(torch.zeros(50, 1), 3, dynamics, model, agent, ending, buffer, generator)
+        imagine(torch.zeros(50, 1), 3, world, agent, buffer, generator)
     assert len(buffer) > 0
 
 

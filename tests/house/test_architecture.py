@@ -22,17 +22,18 @@ HOUSE = {
     ],
     "presets": ["presets"],
     "algo": [
-        "correlation losses nets optim",
+        "correlation early_stop nets optim",
         "replay",
-        "learned_termination sac world_model",
-        "game rollout",
+        "learned_termination learner world_model",
+        "game sac",
         "effect",
         "adversary",
-        "adversary_fit",
+        "adversary_fit rollout",
+        "gaussian_adversary",
     ],
     "policy": ["policy"],
     "run": [
-        "graph journal metrics",
+        "graph journal metrics stop",
         "checkpoint display validation",
         "config_file",
         "agent cli",
@@ -91,6 +92,11 @@ def test_files_have_a_readable_size():
     """The algorithm reads like the paper only as long as a file is one thought."""
     for name, path in _modules().items():
         assert len(path.read_text().splitlines()) <= 350, name
+
+
+def test_which_backend_runs_is_asked_in_the_kernels_alone():
+    for name, path in _modules().items():
+        assert "active()" not in path.read_text(), name
 
 
 def test_kernels_know_nothing_of_the_algorithm():

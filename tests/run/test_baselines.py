@@ -1,4 +1,4 @@
-"""What --algo sac and dr and --explore nominal do differently; that they learn is in bench/."""
+"""What --algo sac, --randomize and --explore nominal do; that they learn is in bench/."""
 
 import numpy as np
 import pytest
@@ -90,8 +90,7 @@ def test_bad_ranges_are_refused(text, words):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ({"algo": "dr"}, "go together"),
-        ({"randomize": ("pole_mass=1:2",)}, "go together"),
+        ({"randomize": ("pole_mass=2:1",)}, "expected FIRST <= LAST"),
         ({"algo": "mbpo", "explore": "nominal"}, "--explore must be robust"),
         ({"eta": 0.0, "explore": "nominal"}, "--explore must be robust"),
     ],
@@ -105,12 +104,12 @@ def test_settings_that_dont_fit_are_refused(small_flags, tmp_path, capsys, more,
 def test_the_explorer_lives_in_p_theta_and_collects_the_data(small, monkeypatch):
     config = small.replace(explore="nominal")
     agent = build(config, PENDULUM, torch.device("cpu"))
-    dynamics = []
+    worlds = []
     original = loop.imagine
 
-    def watched(starts, horizon, world, world_model, sac, rule, imagined, stream):
-        dynamics.append((world == agent.world_model.dynamics, sac, imagined))
-        return original(starts, horizon, world, world_model, sac, rule, imagined, stream)
+    def watched(starts, horizon, world, learner, imagined, stream):
+        worlds.append((world.adversary, learner, imagined))
+        return original(starts, horizon, world, learner, imagined, stream)
 
     monkeypatch.setattr(loop, "imagine", watched)
     agent.real.add_(torch.rand(60, agent.real.width))
@@ -122,15 +121,21 @@ def test_the_explorer_lives_in_p_theta_and_collects_the_data(small, monkeypatch)
     metrics = Ignored()
     metrics.watch = type("Watch", (), {"phase": lambda self, name: torch.no_grad()})()
     monkeypatch.setattr(agent.world_model, "fit", lambda *a: {})
-    monkeypatch.setattr(loop, "fit_adversary", lambda *a: {})
-    loop.fit_and_imagine(agent, config, loop.make_steps(agent, config), metrics)
-    assert dynamics == [
-        (False, agent.sac, agent.imagined),
-        (True, agent.explorer, agent.nominal),
+    monkeypatch.setattr(agent.adversary, "fit", lambda *a: {})
+    loop.fit_and_imagine(agent, loop.make_steps(agent), metrics)
+    robust, explorer = agent.players
+    assert worlds == [
+        (agent.adversary, agent.learner, robust.imagined),
+        (None, agent.explorer, explorer.imagined),
     ]
-    before = [p.clone() for p in (*agent.sac.actor_params, *agent.explorer.actor_params)]
-    loop.update_policy(agent, config, 1)
-    after = (*agent.sac.actor_params, *agent.explorer.actor_params)
+    assert agent.learner is robust.learner is not agent.explorer
+
+    def actors():
+        return [p for player in agent.players for p in player.learner.actor.parameters()]
+
+    before = [p.clone() for p in actors()]
+    loop.update_policies(agent, 1)
+    after = actors()
     assert all((a != b).any() for a, b in zip(before, after, strict=True))
 
     class Stop(Exception):
@@ -142,7 +147,7 @@ def test_the_explorer_lives_in_p_theta_and_collects_the_data(small, monkeypatch)
     agent.progress.env_step = config.task.random_steps
     monkeypatch.setattr(agent.explorer, "act", stop)
     with pytest.raises(Stop):
-        loop.act_and_store(agent, config, loop.make_steps(agent, config), None)
+        loop.act_and_store(agent, loop.make_steps(agent), None)
     agent.envs.close()
 
 
@@ -155,5 +160,5 @@ def test_the_robust_policy_is_the_one_that_is_saved(small_flags, small, tmp_path
     load_tree_into(agent, tree, torch.zeros(0, agent.real.width))
     agent.envs.close()
     obs = torch.rand(5, 4)
-    torch.testing.assert_close(policy.unit_action(obs), agent.sac.act_deterministic(obs))
+    torch.testing.assert_close(policy.unit_action(obs), agent.learner.act_deterministic(obs))
     assert (policy.unit_action(obs) != agent.explorer.act_deterministic(obs)).any()

@@ -8,6 +8,8 @@ import torch
 
 from no_host import NoHost
 from rmbpo_fast.kernels.backend import using
+from rmbpo_fast.kernels.steps.nominal_step import reference as nominal_reference
+from rmbpo_fast.kernels.steps.sac_step import reference as sac_reference
 from rmbpo_fast.run import agent as agents
 from rmbpo_fast.run import loop
 from rmbpo_fast.run.accelerate import find_touched
@@ -36,13 +38,12 @@ def without_numbers(small, monkeypatch, request):
     with using("triton"):
         agent = build(config, PENDULUM, torch.device("meta"))
         agent.world_model.table = tuple(torch.empty(100, n, device="meta") for n in (5, 5))
-        yield agent, config
+        yield agent
 
 
-def _captured_functions(agent, config):
-    steps = loop.make_steps(agent, config)
+def _captured_functions(agent):
+    steps = loop.make_steps(agent)
     rows = torch.zeros(3, 3, 8, dtype=torch.int64, device="meta")
-    stream = agent.streams["adversary"]
     obs = torch.zeros(2, 4, device="meta")
     return {
         "act": lambda: steps.act(obs),
@@ -50,8 +51,8 @@ def _captured_functions(agent, config):
         "store": lambda: steps.store(torch.zeros(2, agent.real.width, device="meta")),
         "imagine": lambda: steps.imagine(3),
         "update": lambda: steps.update(2),
-        "world_model": lambda: agent.world_model.train_steps(rows),
-        "adversary": lambda: agent.adversary.train_steps(rows, agent.real, agent.game, stream),
+        "world_model": lambda: steps.fit_model(rows),
+        "adversary": lambda: steps.fit_adversary(rows),
     }
 
 
@@ -62,8 +63,8 @@ CAPTURED = [
 
 @pytest.mark.parametrize("name", CAPTURED)
 def test_what_is_captured_never_asks_the_host(without_numbers, name):
-    agent, config = without_numbers
-    function = _captured_functions(agent, config)[name]
+    agent = without_numbers
+    function = _captured_functions(agent)[name]
     function()  # optimiser states are made in the warm-up
     touched = find_touched(agent)
     places = {id(t) for t in touched()}
@@ -74,10 +75,8 @@ def test_what_is_captured_never_asks_the_host(without_numbers, name):
 
 
 @pytest.mark.parametrize("plant", ["item", "cpu", "bool", "nonzero"])
-def test_a_planted_round_trip_is_caught(without_numbers, plant):
-    agent, config = without_numbers
-    sac, original = agent.sac, agent.sac.sample
-    original_loss = agent.world_model.loss
+def test_a_planted_round_trip_is_caught(without_numbers, plant, monkeypatch):
+    agent = without_numbers
     planted = {
         "item": lambda t: t.sum().item(),
         "cpu": lambda t: t.cpu(),
@@ -85,16 +84,15 @@ def test_a_planted_round_trip_is_caught(without_numbers, plant):
         "nonzero": lambda t: t.nonzero(),
     }[plant]
 
-    def sample(obs, noise):
-        planted(noise)
-        return original(obs, noise)
+    def plant_in(owner, name):
+        original = getattr(owner, name)
+        spoilt = lambda x, *more: (planted(x), original(x, *more))[1]  # noqa: E731
+        monkeypatch.setattr(owner, name, spoilt)
 
-    def loss(inputs, targets):
-        planted(inputs)
-        return original_loss(inputs, targets)
-
-    sac.sample, agent.world_model.loss = sample, loss
-    functions = _captured_functions(agent, config)
+    plant_in(agent.learner, "sample")  # of rollouts and of the adversary's values
+    plant_in(sac_reference, "squashed_gaussian")
+    plant_in(nominal_reference, "gaussian_nll")
+    functions = _captured_functions(agent)
     for name in ("imagine", "update", "world_model", "adversary"):
         with NoHost(), pytest.raises(Exception, match=r"waits|copy|data-dependent|Data|dependent"):
             functions[name]()

@@ -7,6 +7,7 @@ import pytest
 
 from conftest import flags
 from rmbpo_fast import train
+from rmbpo_fast.algo import world_model
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.run import loop
 from rmbpo_fast.run.journal import read_journal
@@ -14,7 +15,7 @@ from rmbpo_fast.run.journal import read_journal
 STORED = Path(__file__).with_name("golden.json")
 # few and slow fitting epochs: hundreds of them amplify the rounding of one processor into another
 # number of epochs on the next
-SLOW_FIT = flags(model_lr=1e-4, model_patience_epochs=1)
+SLOW_FIT = {"LEARNING_RATE": 1e-4, "PATIENCE_EPOCHS": 1}
 
 
 @pytest.mark.parametrize("kernels", ["reference", "native"])
@@ -43,23 +44,25 @@ def compare(small_flags, tmp_path, monkeypatch):
 def record(arguments, monkeypatch):
     """The numbers of a run of 60 steps, ten of which learn."""
     losses = []
-    original = loop.update_policy
+    original = loop.update_policies
 
-    def spy(agent, config, updates):
-        report = original(agent, config, updates)
+    def spy(agent, updates):
+        report = original(agent, updates)
         losses.append({name: float(value) for name, value in report.items()})
         return report
 
     fits = {}
     original_fit = loop.fit_and_imagine
 
-    def spy_fit(agent, config, steps, metrics):
-        original_fit(agent, config, steps, metrics)
+    def spy_fit(agent, steps, metrics):
+        original_fit(agent, steps, metrics)
         fits.update(metrics.averages())
 
-    monkeypatch.setattr(loop, "update_policy", spy)
+    monkeypatch.setattr(loop, "update_policies", spy)
     monkeypatch.setattr(loop, "fit_and_imagine", spy_fit)
-    assert train.main([*arguments, *SLOW_FIT, "--total-env-steps", "60"]) == 0
+    for name, value in SLOW_FIT.items():
+        monkeypatch.setattr(world_model, name, value)
+    assert train.main([*arguments, "--total-env-steps", "60"]) == 0
     losses = losses[1:]  # the first update comes with the last random step
     assert len(losses) == 10
     run_dir = Path(arguments[arguments.index("--run-dir") + 1])

@@ -27,9 +27,9 @@ def test_trains_stops_and_goes_on(small_flags, tmp_path, capsys, kernels):
 
 def test_a_replay_allocates_nothing(small):
     agent = build(small, find_task(small.task.env), torch.device("cuda"))
-    for buffer in (agent.real, agent.imagined):
+    for buffer in agent.buffers():
         buffer.add_(torch.rand(60, buffer.width, device="cuda"))
-    steps = capture(agent, small, CudaGraphs())
+    steps = capture(agent, CudaGraphs())
     for _ in range(WARM_UP_CALLS + 1):
         steps.update(2)
     before = torch.cuda.memory_stats()["allocation.all.allocated"]

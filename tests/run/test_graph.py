@@ -1,13 +1,14 @@
 """Capture and replay: the logic on a CPU stand-in, and on a GPU where there is one."""
 
 from copy import deepcopy
-from types import SimpleNamespace
+from functools import cache
 
 import pytest
 import torch
 
-from rmbpo_fast.algo.adversary_fit import fit_adversary
+from rmbpo_fast.algo import adversary_fit
 from rmbpo_fast.errors import CaptureError
+from rmbpo_fast.kernels import backend as backend_module
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.run import accelerate as accelerate_module
 from rmbpo_fast.run import loop
@@ -100,7 +101,7 @@ def test_a_moved_tensor_drops_the_graph():
 
 
 def test_a_state_that_is_renewed_before_each_call_is_never_captured():
-    """As an adversary's optimiser is, without a warm start, where a fit is one call."""
+    """As an optimiser that begins anew at each call."""
     walk = Walk()
     step = _captured(walk)
     for _ in range(WARM_UP_CALLS + 3):
@@ -136,19 +137,18 @@ def test_an_unfit_function_is_refused_with_the_reason():
         _call(replaces, lambda: [walk.state])
 
 
-def _learn(agent, config, steps):
+def _learn(agent, steps):
     """A few rounds of what the loop does, with a longer horizon and more data in between."""
     numbers = []
     g = torch.Generator().manual_seed(3)
     for turn in range(5):
         agent.real.add_(torch.rand(60, agent.real.width, generator=g).to(agent.real.rows.device))
         if turn == 3:
-            for buffer in (agent.imagined, agent.nominal):
-                buffer.resize_(2 * config.rollout.rollout_rows)
-        fit = agent.world_model.fit(agent.real, agent.streams["world_model"])
-        adversary = fit_adversary(
-            agent.adversary, agent.real, agent.game, agent.streams["adversary"]
-        )
+            for player in agent.players:
+                player.imagined.resize_(2 * agent.config.rollout.rollout_rows)
+        fit = agent.world_model.fit(agent.real, agent.streams["world_model"], steps.fit_model)
+        stream = agent.streams["adversary"]
+        adversary = agent.adversary.fit(agent.real, agent.game, stream, steps.fit_adversary)
         numbers += [float(v) for v in (*fit.values(), *adversary.values())]
         obs = torch.rand(2, agent.envs.obs_size, generator=g).to(agent.real.rows.device)
         for act in (steps.act, steps.act_deterministic):
@@ -165,47 +165,46 @@ def _learn(agent, config, steps):
     ("device", "graphs", "backend", "more"),
     [
         ("cpu", RecordedGraphs, "reference", {}),
-        ("cpu", RecordedGraphs, "reference", {"adversary_warm_start": False}),
-        ("cpu", RecordedGraphs, "reference", {"termination": "learned", "baseline": "none"}),
-        ("cpu", RecordedGraphs, "reference", {"parametrization": "full"}),
-        ("cpu", RecordedGraphs, "reference", {"estimator": "pathwise"}),
+        ("cpu", RecordedGraphs, "reference", {"termination": "learned"}),
+        ("cpu", RecordedGraphs, "reference", {"adversary": "paper"}),
+        ("cpu", RecordedGraphs, "reference", {"adversary": "pathwise"}),
         ("cpu", RecordedGraphs, "reference", {"entropy_rows": 50}),
         pytest.param("cuda", CudaGraphs, "reference", {}, marks=NEEDS_GPU),
         pytest.param("cuda", CudaGraphs, "triton", {}, marks=NEEDS_GPU),
         pytest.param("cuda", CudaGraphs, "triton", {"entropy_rows": 50}, marks=NEEDS_GPU),
-        pytest.param("cuda", CudaGraphs, "triton", {"estimator": "pathwise"}, marks=NEEDS_GPU),
+        pytest.param("cuda", CudaGraphs, "triton", {"adversary": "pathwise"}, marks=NEEDS_GPU),
     ],
 )
-def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend, more):
+def test_a_run_under_capture_is_the_eager_run(small, device, graphs, backend, more, monkeypatch):
     """Everything that is captured in training, against the same without graphs, bit for bit.
 
-    The buffers grow on the way, and the adversary begins anew, at each fit without a warm start.
+    The buffers grow on the way.
     """
     config = small.replace(explore="nominal", model_batch_size=8, total_env_steps=400)
-    config = config.replace(adversary_check_every=3, adversary_max_steps=18, **more)
+    monkeypatch.setattr(adversary_fit, "CHECK_EVERY", 3)
+    config = config.replace(**more)
     found = []
     with using(backend):
         for capturing in (False, True):
             agent = build(config, PENDULUM, torch.device(device))
-            plain = loop.make_steps(agent, config)
-            steps = capture(agent, config, graphs()) if capturing else plain
-            found.append(_learn(agent, config, steps))
+            plain = loop.make_steps(agent)
+            steps = capture(agent, graphs()) if capturing else plain
+            found.append(_learn(agent, steps))
             agent.envs.close()
     assert found[0] == found[1]
-    captured = (*steps, agent.adversary.train_steps, agent.world_model.train_steps)
-    assert all(function.captures for function in captured), [f.captures for f in captured]
+    assert all(function.captures for function in steps), [f.captures for f in steps]
 
 
 def test_a_restored_agent_drops_its_graphs(small):
     """Loading replaces buffers and optimiser states."""
     agent = build(small, PENDULUM, torch.device("cpu"))
     agent.real.add_(torch.rand(60, agent.real.width))
-    agent.imagined.add_(torch.rand(60, agent.real.width))
-    steps = capture(agent, small, RecordedGraphs())
+    agent.players[0].imagined.add_(torch.rand(60, agent.real.width))
+    steps = capture(agent, RecordedGraphs())
     for _ in range(WARM_UP_CALLS + 1):
         steps.update(1)
     tree = deepcopy(state_tree(agent))  # it holds the live tensors
-    expected = [float(v) for v in loop.update_policy(agent, small, 1).values()]
+    expected = [float(v) for v in loop.update_policies(agent, 1).values()]
     load_tree_into(agent, tree, torch.zeros(0, agent.real.width))
     assert [float(v) for v in steps.update(1).values()] == expected
     for _ in range(WARM_UP_CALLS):
@@ -223,7 +222,7 @@ def _replace_cursor(agent):
 
 
 def _replace_moments(agent):
-    for state in agent.sac.optimizers["critic"].state.values():
+    for state in agent.learner.optimizers["critic"].state.values():
         state["exp_avg"] = state["exp_avg"].clone()
 
 
@@ -236,10 +235,10 @@ def _replace_table(agent):
 )
 def test_whatever_is_replaced_is_noticed(small, replace):
     agent = build(small, PENDULUM, torch.device("cpu"))
-    for buffer in (agent.real, agent.imagined):
+    for buffer in agent.buffers():
         buffer.add_(torch.rand(60, buffer.width))
     agent.world_model.table = tuple(torch.rand(60, n) for n in (5, 5))
-    steps = capture(agent, small, RecordedGraphs())
+    steps = capture(agent, RecordedGraphs())
     calls = [lambda: steps.update(1)]
     if replace in (_replace_rows, _replace_cursor):
         calls.append(lambda: steps.store(torch.rand(2, agent.real.width)))
@@ -260,27 +259,29 @@ def test_a_gpu_gets_compiled_losses_and_graphs(small, monkeypatch):
     """No GPU here, so its branch is taken by hand, with a compiler that any machine has."""
     compiled = []
 
-    def compiler(function, fullgraph):
+    def compiler(function):
         compiled.append(function.__qualname__)
-        return torch.compile(function, fullgraph=fullgraph, backend="aot_eager")
+        return torch.compile(function, fullgraph=True, backend="aot_eager")
 
     monkeypatch.setattr(accelerate_module, "CudaGraphs", RecordedGraphs)
-    monkeypatch.setattr(accelerate_module, "torch", SimpleNamespace(compile=compiler))
+    monkeypatch.setattr(backend_module, "_compiled", cache(compiler))
     agent = build(small, PENDULUM, torch.device("cpu"))
-    steps, line = accelerate(agent, small, torch.device("cuda"))
-    functions = (*steps, agent.world_model.train_steps, agent.adversary.train_steps)
-    assert all(isinstance(function, Captured) for function in functions)
-    assert compiled == ["SAC.critic_objective", "SAC.actor_objective", "Adversary.loss"]
+    steps, line = accelerate(agent, torch.device("cuda"))
+    assert all(isinstance(function, Captured) for function in steps)
     assert line.startswith("compile: CUDA graphs")
-    for buffer in (agent.real, agent.imagined):
+    for buffer in agent.buffers():
         buffer.add_(torch.rand(60, buffer.width))
-    assert torch.isfinite(steps.update(1)["sac/critic_loss"])
+    with using("reference", fuse=True):
+        assert torch.isfinite(steps.update(1)["sac/critic_loss"])
+        steps.fit_adversary(torch.zeros(1, 3, 8, dtype=torch.int64))
+    names = ["critic_objective", "actor_objective", "adversary_draw_reference", "advantage"]
+    assert compiled == names
     agent.envs.close()
 
 
 def test_no_gpu_nothing_captured(small):
     agent = build(small, PENDULUM, torch.device("cpu"))
-    steps, line = accelerate(agent, small, torch.device("cpu"))
+    steps, line = accelerate(agent, torch.device("cpu"))
     assert not isinstance(steps.update, Captured)
     assert line.startswith("compile: reference kernels in fp32")
     agent.envs.close()

@@ -39,7 +39,7 @@ def _episode_end(run_dir, after):
     [
         {},
         {"algo": "mbpo"},
-        {"parametrization": "full"},
+        {"adversary": "paper"},
         {"kl_target_nats": 0.01},
         {"drop_target": 0.05},
         {"termination": "learned"},
@@ -47,7 +47,7 @@ def _episode_end(run_dir, after):
         {"correlated_noise": True},
         {"entropy_rows": 30},
         {"algo": "sac"},
-        {"algo": "dr", "randomize": ("pole_mass=2:20", "gravity=8:12")},
+        {"algo": "mbpo", "randomize": ("pole_mass=2:20", "gravity=8:12")},
         {"explore": "nominal"},
     ],
     ids=lambda more: " ".join(more) or "default",

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from conftest import flags, read_metrics
 from rmbpo_fast import evaluate as evaluate_module
 from rmbpo_fast import train
+from rmbpo_fast.kernels import backend
 from rmbpo_fast.policy import Policy, epoch_files
-from rmbpo_fast.run import loop
-from rmbpo_fast.run.agent import build
+from rmbpo_fast.run import loop, session
+from rmbpo_fast.run.agent import ADVERSARIES, build
 from rmbpo_fast.run.metrics import PHASES, Stopwatch
 from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.worlds.envs import Envs
@@ -110,7 +112,7 @@ def test_an_adversary_that_is_fitted_at_eta_zero_changes_no_number(
         agent.adversary.eta.zero_()
         return agent
 
-    monkeypatch.setattr(train, "build", build_at_zero)
+    monkeypatch.setattr(session, "build", build_at_zero)
     fitted = run(small_flags, tmp_path / "fitted", eta=5)
     assert float(fitted[-1]["adversary/steps"]) > 0
     own = [name for name in fitted[0] if name.startswith("adversary/")]
@@ -135,8 +137,8 @@ def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(
     "more",
     [
         {"compile": True},
-        {"parametrization": "full"},
-        {"estimator": "pathwise", "baseline": "none"},
+        {"adversary": "paper"},
+        {"adversary": "pathwise"},
         {"kl_target_nats": 0.01},
         {"drop_target": 0.05},
         {"adversary_dims": (0, 4)},
@@ -144,19 +146,19 @@ def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(
         {"termination": "learned"},
         {"termination": "rmbpo_fast.worlds.termination:inverted_pendulum"},
         {"precision": "bf16"},
-        {"horizon_max": 3, "horizon_epochs": (1, 3)},
+        {"rollout_schedule": (1, 3, 1, 3)},
         {"start_spread": (0.6, 0.0, 0.6, 0.0)},
         {"entropy_rows": 30},
         {"entropy_rows": 30, "algo": "sac", "compile": True},
         {"correlated_noise": True},
-        {"correlated_noise": True, "estimator": "pathwise", "compile": True},
+        {"correlated_noise": True, "adversary": "pathwise", "compile": True},
     ],
     ids=lambda more: " ".join(more),
 )
 def test_every_way_of_training_runs(small_flags, tmp_path, more):
     rows = run(small_flags, tmp_path / "run", total_env_steps=150, **more)
     assert np.isfinite(float(rows[-1]["sac/q_mean"]))
-    if "horizon_max" in more:
+    if "rollout_schedule" in more:
         assert [row["rollout/horizon_steps"] for row in rows] == ["1.0", "2.0", "3.0"]
     if "kl_target_nats" in more or "drop_target" in more:
         assert rows[1]["adversary/eta"] != rows[2]["adversary/eta"]
@@ -220,8 +222,7 @@ def test_evaluation_counts_the_first_episode_of_each_environment(small):
     envs = Envs(
         find_task("inverted_pendulum"),
         8,
-        small.task.action_noise,
-        small.task.action_noise_scale,
+        *small.task.noise,
         seed_for(0, "eval resets") % 2**31,
         generator_for(0, "eval noise"),
     )
@@ -235,36 +236,26 @@ def test_evaluation_counts_the_first_episode_of_each_environment(small):
     assert len(set(returns)) > 1
 
 
-def test_compiled_losses_are_the_eager_ones(small):
-    """The losses have no graph break; numbers and gradients are the same."""
-    agent = build(small, find_task(small.task.env), torch.device("cpu"))
-    g = torch.Generator().manual_seed(0)
-
-    def rand(*shape):
-        return torch.randn(*shape, generator=g)
-
-    agent.real.add_(torch.rand(50, agent.real.rows.shape[1], generator=g))
-    batch = agent.real.sample(32, g)
-    calls = [
-        (agent.world_model, agent.world_model.loss, (rand(3, 8, 5), rand(3, 8, 5))),
-        (agent.sac, agent.sac.critic_objective, (batch, rand(32, 1))),
-        (agent.sac, agent.sac.actor_objective, (batch.obs, rand(32, 1))),
-        (
-            agent.adversary,
-            agent.adversary.loss,
-            (agent.game, rand(3, 8, 4), rand(3, 8, 1), rand(3, 8, 5), rand(3, 8, 1)),
-        ),
-    ]
-    for module, function, arguments in calls:
-        found = []
-        for call in (function, torch.compile(function, fullgraph=True, backend="aot_eager")):
-            out = call(*arguments)
-            loss = out[0] if isinstance(out, tuple) else out
-            module.zero_grad()
-            loss.backward()
-            found.append([loss, *(p.grad for p in module.parameters() if p.grad is not None)])
-        for eager, compiled in zip(*found, strict=True):
-            torch.testing.assert_close(compiled, eager)
+@pytest.mark.parametrize("kind", ADVERSARIES)
+def test_compiled_losses_are_the_eager_ones(small, kind, monkeypatch):
+    """The losses have no graph break; a step's numbers, and where it leads, are the same."""
+    compiler = partial(torch.compile, fullgraph=True, backend="aot_eager")
+    monkeypatch.setattr(backend, "_compiled", cache(compiler))
+    found = []
+    for fuse in (False, True):
+        config = small.replace(adversary=kind)
+        agent = build(config, find_task(small.task.env), torch.device("cpu"))
+        agent.envs.close()
+        g = torch.Generator().manual_seed(0)
+        agent.real.add_(torch.rand(50, agent.real.width, generator=g))
+        with backend.using("reference", fuse=fuse):
+            report = agent.learner.update([agent.real.sample(32, g)], agent.real, g)
+            batches = torch.zeros(1, 3, 8, dtype=torch.int64)
+            agent.adversary.train_steps(batches, agent.real, agent.game, g)
+        weights = [*agent.learner.parameters(), *agent.adversary.parameters()]
+        found.append([*report.values(), *weights])
+    for eager, compiled in zip(*found, strict=True):
+        torch.testing.assert_close(compiled, eager)
 
 
 def test_the_last_epochs_policies_are_kept(small_flags, tmp_path):
@@ -281,8 +272,8 @@ def test_the_last_epochs_policies_are_kept(small_flags, tmp_path):
 def test_policies_of_a_past_that_a_resume_undid_go(small, tmp_path):
     agent = build(small, find_task("inverted_pendulum"), torch.device("cpu"))
     agent.envs.close()
-    config = small.replace(keep_policies=2)
+    agent.config = small.replace(keep_policies=2)
     for step in (600, 700, 800, 550, 600):  # killed at 800, gone on from 500
         agent.progress.env_step = step
-        loop.keep_epoch_policy(agent, config, tmp_path)
+        loop.keep_epoch_policy(agent, tmp_path)
     assert [int(f.stem.removeprefix("step-")) for f in epoch_files(tmp_path)] == [550, 600]

@@ -107,15 +107,15 @@ def test_a_nan_from_the_environment_ends_the_run_in_one_line(
 def test_a_diverged_run_keeps_its_last_good_checkpoint(
     small_flags, capsys, tmp_path, monkeypatch, part
 ):
-    original = loop.update_policy
+    original = loop.update_policies
 
-    def poisoned(agent, config, updates):
+    def poisoned(agent, updates):
         if agent.progress.env_step == 80:
             with torch.no_grad():
-                getattr(agent.sac, part).net.biases[0].fill_(torch.nan)
-        return original(agent, config, updates)
+                getattr(agent.learner, part).net.biases[0].fill_(torch.nan)
+        return original(agent, updates)
 
-    monkeypatch.setattr(loop, "update_policy", poisoned)
+    monkeypatch.setattr(loop, "update_policies", poisoned)
     fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, "finite")
     (kept,) = list_checkpoints(tmp_path)
     assert kept.name == "step-000000050"

@@ -157,7 +157,7 @@ def test_model_error_of_a_model_that_predicts_no_change(agent, played):
 
 
 def test_q_gap_of_a_critic_that_says_seven(agent, played):
-    set_output(agent.sac.critic.net, [[[9.0]], [[7.0]]])  # the lower of the two counts
+    set_output(agent.learner.critic.net, [[[9.0]], [[7.0]]])  # the lower of the two counts
     played.return_to_go[:100] = torch.nan
     found = q_gap(agent, played)
     truth = float(played.return_to_go[100:].mean())

@@ -22,7 +22,9 @@ def _run(folder, biases, actor):
             layer.data.fill_(bias)
         file = epoch_file(folder, step)
         file.parent.mkdir(parents=True, exist_ok=True)
-        save_policy(file, actor, "InvertedPendulum-v2", torch.tensor([-3.0]), torch.tensor([3.0]))
+        save_policy(
+            file, actor.net.layers, "InvertedPendulum-v2", torch.tensor([-3.0]), torch.tensor([3.0])
+        )
     return folder
 
 

@@ -19,30 +19,33 @@ PENDULUM = preset("inverted_pendulum")
         ({"kl_target_nats": 0.01}, "RMBPO, KL target 0.01 nats"),
         ({"kl_target_nats": None, "drop_target": 0.06}, "RMBPO, drop target 0.06"),
         ({"adversary_from_epoch": 40}, "RMBPO, KL target 0.005 nats from epoch 40"),
-        ({"eta": 4.0, "kl_target_nats": None, "parametrization": "full"}, "RMBPO, eta 4, full"),
+        (
+            {"eta": 4.0, "kl_target_nats": None, "adversary": "paper"},
+            "RMBPO, eta 4, paper adversary",
+        ),
         ({"algo": "mbpo", "start_spread": (0.5, 0.0)}, "MBPO, starts +- 0.5 0"),
         ({"algo": "mbpo", "correlated_noise": True}, "MBPO, correlated noise"),
         ({"algo": "mbpo", "updates_per_step": 2}, "MBPO, 2 updates a step"),
         ({"algo": "mbpo", "updates_per_step": 1}, "MBPO, 1 update a step"),
-        ({"algo": "mbpo", "horizon_min": 3, "horizon_max": 3}, "MBPO, rollouts of 3"),
+        ({"algo": "mbpo", "rollout_schedule": (3,)}, "MBPO, rollouts of 3"),
         (
-            {"algo": "mbpo", "horizon_max": 9, "target_entropy": -0.3},
+            {"algo": "mbpo", "rollout_schedule": (0, 5, 1, 9), "target_entropy": -0.3},
             "MBPO, rollouts of 1 to 9, target entropy -0.3",
         ),
         ({"algo": "sac", "entropy_rows": 1_000}, "SAC, entropy over the newest 1,000"),
         ({"adversary_dims": (0, 11)}, "RMBPO, KL target 0.005 nats, dims 0 11"),
         (
-            {"estimator": "pathwise", "baseline": "none", "adversary_warm_start": False},
-            "RMBPO, KL target 0.005 nats, pathwise, baseline none, cold start",
+            {"adversary": "pathwise"},
+            "RMBPO, KL target 0.005 nats, pathwise adversary",
         ),
         (
-            {"gamma": 0.95, "sac_hidden": (64, 64), "rollout_rows": 5, "adversary_lr": 0.01},
-            "RMBPO, KL target 0.005 nats, sac-hidden 64 64, gamma 0.95, rollout-rows 5, "
-            "adversary-lr 0.01",
+            {"gamma": 0.95, "sac_hidden": (64, 64), "rollout_rows": 5, "model_hidden": (9,)},
+            "RMBPO, KL target 0.005 nats, sac-hidden 64 64, gamma 0.95, model-hidden 9, "
+            "rollout-rows 5",
         ),
-        ({"algo": "mbpo", "action_noise_scale": 0.6}, "MBPO, action-noise-scale 0.6"),
-        ({"algo": "mbpo", "adversary_lr": 0.01, "total_env_steps": 9, "threads": 1}, "MBPO"),
-        ({"algo": "sac", "sac_lr": 1e-4, "model_lr": 0.01}, "SAC, sac-lr 0.0001"),
+        ({"algo": "mbpo", "action_noise": "uniform:0.6"}, "MBPO, action-noise uniform:0.6"),
+        ({"algo": "mbpo", "eta": 9.0, "total_env_steps": 9, "threads": 1}, "MBPO"),
+        ({"algo": "sac", "sac_lr": 1e-4, "model_hidden": (9,)}, "SAC, sac-lr 0.0001"),
     ],
 )
 def test_groups(settings, group):
@@ -53,9 +56,9 @@ def test_groups(settings, group):
     ("settings", "group"),
     [
         ({"algo": "sac"}, "SAC"),
-        ({"algo": "sac", "updates_per_step": 1, "horizon_max": 9}, "SAC, 1 update a step"),
+        ({"algo": "sac", "updates_per_step": 1, "rollout_schedule": (9,)}, "SAC, 1 update a step"),
         ({"algo": "sac", "target_entropy": -0.3}, "SAC, target entropy -0.3"),
-        ({"algo": "dr", "randomize": ("pole_mass=2:20",)}, "MBPO, randomised pole_mass=2:20"),
+        ({"algo": "mbpo", "randomize": ("pole_mass=2:20",)}, "MBPO, randomised pole_mass=2:20"),
         ({"explore": "nominal"}, "RMBPO, eta 0.05, nominal exploration"),
     ],
 )
@@ -65,18 +68,14 @@ def test_groups_of_the_baselines(settings, group):
 
 # another value of each setting that isn't a number
 OTHER = {
-    "action_noise": "uniform",
+    "action_noise": "uniform:0.1",
     "termination": "never",
     "model_hidden": (8,),
-    "model_weight_decay": (0.0,),
     "algo": "mbpo",
     "explore": "nominal",
-    "parametrization": "full",
-    "estimator": "pathwise",
-    "baseline": "none",
+    "adversary": "paper",
     "adversary_dims": (0,),
-    "adversary_max_steps": 9,
-    "horizon_epochs": (0, 9),
+    "rollout_schedule": (9,),
     "start_spread": (0.5, 0.0),
     "sac_hidden": (8,),
     "target_entropy": -0.3,
@@ -85,7 +84,7 @@ OTHER = {
 # How long, on what machine, where eta starts when it is adapted; the last two don't go with this
 # preset's algorithm and KL target, and are tested above.
 UNNAMED = {
-    *("env", "total_env_steps", "epoch_steps", "rollout_chunk_rows", "eta"),
+    *("env", "total_env_steps", "epoch_steps", "eta"),
     *("randomize", "drop_target"),
 }
 LEARNING = {

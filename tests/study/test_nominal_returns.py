@@ -49,9 +49,7 @@ def test_nominal_returns_are_those_of_a_plain_gymnasium_loop(env, env_id, kwargs
     policy = Policy.load(make_run(tmp_path / "run", env, seed=3))
     config = preset(env).task
     ours = play(policy.unit_action, config, 30, 5)
-    theirs = gymnasium_returns(
-        policy, env_id, config.action_noise, config.action_noise_scale, 30, **kwargs
-    )
+    theirs = gymnasium_returns(policy, env_id, *config.noise, 30, **kwargs)
     difference = scipy.stats.bootstrap(
         (ours, theirs), lambda x, y, axis: x.mean(axis) - y.mean(axis), rng=np.random.default_rng(0)
     ).confidence_interval

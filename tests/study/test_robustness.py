@@ -128,7 +128,7 @@ def test_action_noise_scales_the_tasks_own(runs):
 
     assert (returns({"action_noise": 1.0}) == returns({})).all()
     assert (returns({"action_noise": 4.0}) != returns({})).any()
-    louder = preset("inverted_pendulum").replace(action_noise_scale=0.8).task
+    louder = preset("inverted_pendulum").replace(action_noise="truncated_normal:0.8").task
     assert (returns({"action_noise": 4.0}) == play(policy.unit_action, louder, 6, 0)).all()
     none = preset("inverted_pendulum").replace(action_noise="none").task
     assert (returns({"action_noise": 0.0}) == play(policy.unit_action, none, 6, 0)).all()

@@ -58,9 +58,7 @@ def test_a_folder_with_another_run_is_refused(small_flags, tmp_path):
 
 def test_the_estimate_counts_what_a_run_does(small):
     """A pace of 1 s for one part at a time counts how often that part is due."""
-    config = small.replace(
-        total_env_steps=1_050, horizon_max=3, horizon_epochs=(1, 3), rollout_rows=500
-    )
+    config = small.replace(total_env_steps=1_050, rollout_schedule=(1, 3, 1, 3), rollout_rows=500)
 
     def seconds(**parts):
         return trial.estimate(trial.Pace(**{"env_s": 0.0, "update_s": 0.0, **parts}), config, 0)

@@ -18,8 +18,8 @@ PAPER = ["inverted_pendulum", "hopper", "halfcheetah", "walker2d"]
 
 def _envs(name, num_envs=1, seed=3, noise=None, scale=None):
     config = preset(name).task
-    noise = config.action_noise if noise is None else noise
-    scale = config.action_noise_scale if scale is None else scale
+    own = config.noise
+    noise, scale = noise or own[0], own[1] if scale is None else scale
     return Envs(find_task(name), num_envs, noise, scale, seed, generator_for(seed, "noise"))
 
 

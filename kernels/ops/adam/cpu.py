@@ -26,7 +26,7 @@ def adam_(
     address(params[0])
     state = AdamState(params, exp_avgs, exp_avg_sqs, steps, weight_decays, lr, beta1, beta2, eps)
     grads = [g.contiguous() for g in grads]
-    native.adam(optimizer(state), addresses(grads), torch.get_num_threads())
+    native.adam(adam=optimizer(state), gradients=addresses(grads), threads=torch.get_num_threads())
 
 
 implement("native", "adam_", adam_)

@@ -9,11 +9,11 @@ from torch import Tensor
 from ...backend import active
 from ...checks import require_like, require_shape
 from ...library import call, define
-from .reference import adam_reference_
+from .reference import adam_pytorch_
 
 
 class AdamState(NamedTuple):
-    """What `adam_` takes besides gradients, for a native operation that finds them itself."""
+    """What `adam_` takes besides gradients: for a gradient step, which finds them itself."""
 
     params: list[Tensor]
     exp_avgs: list[Tensor]
@@ -26,7 +26,7 @@ class AdamState(NamedTuple):
     eps: float
 
     def require(self, name: str, params: Sequence[Tensor]) -> None:
-        """Raises ValueError unless this is a state on the CPU of just these float32 tensors."""
+        """Raises ValueError unless this is a state of just these tensors, alike and contiguous."""
         if [p.data_ptr() for p in self.params] != [p.data_ptr() for p in params]:
             raise ValueError(
                 f"{name}: expected an optimiser of {[tuple(p.shape) for p in params]}, in this "
@@ -34,14 +34,23 @@ class AdamState(NamedTuple):
             )
         for param, *moments in zip(self.params, self.exp_avgs, self.exp_avg_sqs, strict=True):
             for moment in moments:
+                if moment.dtype != param.dtype or moment.device != param.device:
+                    require_like(name, moment, param.dtype, param.device)
                 if moment.shape != param.shape or not moment.is_contiguous():
                     raise ValueError(
                         f"{name}: expected contiguous moments {tuple(param.shape)}, found "
                         f"{tuple(moment.shape)} with strides {moment.stride()}"
                     )
-        for tensor in (*self.params, *self.exp_avgs, *self.exp_avg_sqs, *self.steps):
-            if tensor.dtype != torch.float32 or not tensor.is_cpu:
-                require_like(name, tensor, torch.float32, torch.device("cpu"))
+        for step in self.steps:
+            if step.dtype != torch.float32 or step.device != params[0].device:
+                require_like(name, step, torch.float32, params[0].device)
+
+
+def minimize_(loss: Tensor, optimizer: AdamState) -> None:
+    """One step of Adam down the gradient of `loss` []; nothing else gets a gradient."""
+    state = optimizer
+    gradients = torch.autograd.grad(loss, state.params)
+    adam_(state.params, gradients, *state[1:])
 
 
 def adam_(
@@ -89,7 +98,8 @@ def adam_(
     numbers = (list(weight_decays), lr, beta1, beta2, eps)
     backend = active().name
     if backend == "reference":
-        adam_reference_(*lists, *numbers)
+        if params:
+            adam_pytorch_(*lists, *numbers)
         return
     for i, param in enumerate(params):
         if param.dtype != torch.float32:

@@ -30,23 +30,24 @@ def ensemble_mlp_fwd(
     hidden = [native_hidden(x, n, precision) for n in sizes[1:-1]] if save else []
     outputs = [*hidden, x.new_empty(ensemble, rows, sizes[-1])]
     slopes = [torch.empty_like(h) for h in hidden] if activation == "swish" else []
+    chosen = None if members is None else members.contiguous()
     native.ensemble_mlp_fwd(
-        ensemble,
-        rows,
-        sizes,
-        address(x),
-        x.stride(0),
-        x.stride(1),
-        addresses(weights),
-        addresses(biases),
-        0 if members is None else address(members.contiguous()),
-        weights[0].shape[0],
-        addresses(outputs),
-        addresses(slopes),
-        activation == "swish",
-        precision == "bf16",
-        save,
-        torch.get_num_threads(),
+        ensemble=ensemble,
+        rows=rows,
+        sizes=sizes,
+        x=address(x),
+        stride_xe=x.stride(0),
+        stride_xm=x.stride(1),
+        weights=addresses(weights),
+        biases=addresses(biases),
+        members=0 if chosen is None else address(chosen),
+        num_networks=weights[0].shape[0],
+        outputs=addresses(outputs),
+        slopes=addresses(slopes),
+        swish=activation == "swish",
+        bf16=precision == "bf16",
+        save=save,
+        threads=torch.get_num_threads(),
     )
     return outputs, slopes
 
@@ -74,23 +75,23 @@ def ensemble_mlp_bwd(
         d_weights = [torch.empty_like(w) for w in weights]
         d_biases = [w.new_empty(ensemble, 1, w.shape[2]) for w in weights]
     native.ensemble_mlp_bwd(
-        ensemble,
-        rows,
-        [inputs, *(w.shape[2] for w in weights)],
-        address(d_out),
-        address(x),
-        x.stride(0),
-        x.stride(1),
-        addresses(weights),
-        addresses(outputs),
-        addresses(slopes),
-        addresses(dz),
-        address(d_x[0]) if need_x else 0,
-        addresses(d_weights),
-        addresses(d_biases),
-        activation == "swish",
-        precision == "bf16",
-        torch.get_num_threads(),
+        ensemble=ensemble,
+        rows=rows,
+        sizes=[inputs, *(w.shape[2] for w in weights)],
+        d_out=address(d_out),
+        x=address(x),
+        stride_xe=x.stride(0),
+        stride_xm=x.stride(1),
+        weights=addresses(weights),
+        outputs=addresses(outputs),
+        slopes=addresses(slopes),
+        dz=addresses(dz),
+        d_x=address(d_x[0]) if need_x else 0,
+        d_weights=addresses(d_weights),
+        d_biases=addresses(d_biases),
+        swish=activation == "swish",
+        bf16=precision == "bf16",
+        threads=torch.get_num_threads(),
     )
     return d_x, d_weights, d_biases
 

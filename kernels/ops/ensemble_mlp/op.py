@@ -56,7 +56,7 @@ def ensemble_mlp(
     if members is not None:
         require_shape("members", members, (x.shape[0],))
         require_like("members", members, torch.int64, x.device)
-    backend, precision = active()
+    backend, precision, _ = active()
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *weights, *biases))
     if members is not None and (backend == "reference" or learns):
         weights = [w.index_select(0, members) for w in weights]

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ...library import implement
-from ...native.addresses import address, addresses, native
+from ...native.addresses import address, native
 
 
 def gaussian_kl_score(
@@ -18,17 +18,26 @@ def gaussian_kl_score(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss [], and of it d_mean_g, d_logvar_g [E, B, D])."""
     ensemble, rows, size = mean_g.shape
-    tensors = (mean_g, logvar_g, mean_p, logvar_p, sample, advantage, eta)
-    inputs = [t.contiguous() for t in tensors]
+    inputs = {
+        "mean_g": mean_g.contiguous(),
+        "logvar_g": logvar_g.contiguous(),
+        "mean_p": mean_p.contiguous(),
+        "logvar_p": logvar_p.contiguous(),
+        "sample": sample.contiguous(),
+        "advantage": advantage.contiguous(),
+        "eta": eta,
+    }
     loss = mean_g.new_empty(())
     d_mean, d_logvar = mean_g.new_empty(mean_g.shape), mean_g.new_empty(mean_g.shape)
     native.gaussian_kl_score(
-        ensemble,
-        rows,
-        size,
-        addresses(inputs),
-        *(address(t) for t in (loss, d_mean, d_logvar)),
-        torch.get_num_threads(),
+        ensemble=ensemble,
+        rows=rows,
+        size=size,
+        **{name: address(tensor) for name, tensor in inputs.items()},
+        loss=address(loss),
+        d_mean=address(d_mean),
+        d_logvar=address(d_logvar),
+        threads=torch.get_num_threads(),
     )
     return loss, d_mean, d_logvar
 

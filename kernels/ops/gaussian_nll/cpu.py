@@ -12,15 +12,24 @@ def gaussian_nll(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(loss [E], of each member's: d_head [E, B, 2 D], d_min and d_max [E, D])."""
     ensemble, rows, size = target.shape
-    tensors = [t.contiguous() for t in (head, target, min_logvar, max_logvar)]
+    inputs = {
+        "head": head.contiguous(),
+        "target": target.contiguous(),
+        "min_logvar": min_logvar.contiguous(),
+        "max_logvar": max_logvar.contiguous(),
+    }
     loss, d_head = head.new_empty(ensemble), head.new_empty(head.shape)
     d_min, d_max = head.new_empty(ensemble, size), head.new_empty(ensemble, size)
     native.gaussian_nll(
-        ensemble,
-        rows,
-        size,
-        *(address(t) for t in (*tensors, loss, d_head, d_min, d_max)),
-        torch.get_num_threads(),
+        ensemble=ensemble,
+        rows=rows,
+        size=size,
+        **{name: address(tensor) for name, tensor in inputs.items()},
+        loss=address(loss),
+        d_head=address(d_head),
+        d_min=address(d_min),
+        d_max=address(d_max),
+        threads=torch.get_num_threads(),
     )
     return loss, d_head, d_min, d_max
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ...library import implement
-from ...native.addresses import address, addresses, native
+from ...native.addresses import address, native
 
 
 def sample_transition(
@@ -20,15 +20,23 @@ def sample_transition(
     count, size = obs.shape
     rows = obs.new_empty(count, 2 * size + action.shape[1] + 2)
     finite = obs.new_empty(count, dtype=torch.bool)
-    inputs = [t.contiguous() for t in (obs, action, mean, logvar, noise, obs_low, obs_high)]
+    inputs = {
+        "obs": obs.contiguous(),
+        "action": action.contiguous(),
+        "mean": mean.contiguous(),
+        "logvar": logvar.contiguous(),
+        "noise": noise.contiguous(),
+        "obs_low": obs_low.contiguous(),
+        "obs_high": obs_high.contiguous(),
+    }
     native.sample_transition(
-        count,
-        size,
-        action.shape[1],
-        addresses(inputs),
-        address(rows),
-        address(finite),
-        torch.get_num_threads(),
+        count=count,
+        obs_size=size,
+        action_size=action.shape[1],
+        **{name: address(tensor) for name, tensor in inputs.items()},
+        rows=address(rows),
+        finite=address(finite),
+        threads=torch.get_num_threads(),
     )
     return rows, finite
 

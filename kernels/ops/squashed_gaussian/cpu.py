@@ -14,12 +14,15 @@ def squashed_gaussian_fwd(
     head, noise = head.contiguous(), noise.contiguous()
     action, log_prob = noise.new_empty(noise.shape), noise.new_empty(noise.shape[:-1])
     native.squashed_gaussian_fwd(
-        log_prob.numel(),
-        noise.shape[-1],
-        log_std_min,
-        log_std_max,
-        *(address(t) for t in (head, noise, action, log_prob)),
-        torch.get_num_threads(),
+        rows=log_prob.numel(),
+        size=noise.shape[-1],
+        log_std_min=log_std_min,
+        log_std_max=log_std_max,
+        head=address(head),
+        noise=address(noise),
+        action=address(action),
+        log_prob=address(log_prob),
+        threads=torch.get_num_threads(),
     )
     return action, log_prob
 
@@ -37,12 +40,16 @@ def squashed_gaussian_bwd(
     d_action, d_log_prob = d_action.contiguous(), d_log_prob.contiguous()
     d_head = head.new_empty(head.shape)
     native.squashed_gaussian_bwd(
-        d_log_prob.numel(),
-        noise.shape[-1],
-        log_std_min,
-        log_std_max,
-        *(address(t) for t in (head, noise, d_action, d_log_prob, d_head)),
-        torch.get_num_threads(),
+        rows=d_log_prob.numel(),
+        size=noise.shape[-1],
+        log_std_min=log_std_min,
+        log_std_max=log_std_max,
+        head=address(head),
+        noise=address(noise),
+        d_action=address(d_action),
+        d_log_prob=address(d_log_prob),
+        d_head=address(d_head),
+        threads=torch.get_num_threads(),
     )
     return d_head
 

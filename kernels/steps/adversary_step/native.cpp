@@ -1,5 +1,5 @@
-// The adversary's gradient step in two calls, between which the caller applies the task's
-// termination rule to the states that the first one drew.
+// The adversary's gradient step in two calls, between which the caller says what the states that the
+// first one drew are worth.
 #include "../../native/member.h"
 
 namespace rmbpo::RMBPO_ISA {
@@ -17,9 +17,9 @@ void draw_rows(const AdversaryDraw& op, long begin, long end) {
       const V low = load(op.low + j, count), high = load(op.high + j, count);
       const V upper = high - softplus(high - load(head_p + size, count));
       const V logvar_p = low + softplus(upper - low), mean_p = load(head_p, count);
-      const V touch = load(op.touch + j, count);  // 0 or 1
-      const V mean_g = mean_p + touch * load(head_g, count) * exp(0.5f * logvar_p);
-      const V logvar_g = logvar_p + touch * 2.0f * tanh(0.5f * load(head_g + size, count));
+      const V mask = load(op.mask + j, count);  // 0 or 1
+      const V mean_g = mean_p + mask * load(head_g, count) * exp(0.5f * logvar_p);
+      const V logvar_g = logvar_p + mask * 2.0f * tanh(0.5f * load(head_g + size, count));
       store(op.mean_g + at, mean_g, count);
       store(op.logvar_g + at, logvar_g, count);
       if (!op.eps) continue;
@@ -39,85 +39,8 @@ void draw_rows(const AdversaryDraw& op, long begin, long end) {
     }
 }
 
-// V(s') = min_j Q_j(s', a') - alpha log pi(a'|s') of some rows.
-void values(const AdversaryStep& op, const float* next_obs, const float* noise, long rows,
-            float* value) {
-  const long states = op.size - 1, actions = op.action_size, inputs = states + actions;
-  Workspace space;
-  const auto run = [&](const SacNetwork& network, long ensemble, const float* x, long stride) {
-    MlpForward mlp{};
-    mlp.net.ensemble = ensemble;
-    mlp.net.rows = rows;
-    mlp.net.layers = network.layers;
-    mlp.net.sizes = network.sizes;
-    mlp.net.x = x;
-    mlp.net.stride_xm = stride;
-    mlp.net.weights = network.weights;
-    mlp.net.bf16 = op.net.bf16;
-    mlp.net.threads = 1;
-    mlp.biases = network.biases;
-    float* out = space.take(ensemble * rows * network.sizes[network.layers]);
-    mlp.outputs = &out;
-    ensemble_mlp_fwd(mlp);
-    return out;
-  };
-  SquashedGaussian draw{};
-  draw.rows = rows;
-  draw.size = actions;
-  draw.log_std_min = op.log_std_min;
-  draw.log_std_max = op.log_std_max;
-  draw.head = run(op.actor, 1, next_obs, states);
-  draw.noise = noise;
-  draw.action = space.take(rows * actions);
-  draw.log_prob = space.take(rows);
-  draw.threads = 1;
-  squashed_gaussian_fwd(draw);
-  float* x = space.take(rows * inputs);
-  for (long i = 0; i < rows; ++i) {
-    std::memcpy(x + i * inputs, next_obs + i * states, states * sizeof(float));
-    std::memcpy(x + i * inputs + states, draw.action + i * actions, actions * sizeof(float));
-  }
-  const float* q = run(op.critic, 2, x, inputs);
-  const float temperature = exp(fill(*op.log_temperature))[0];
-  for (long i = 0; i < rows; ++i) {
-    const float a = q[i], b = q[rows + i];
-    value[i] = ((a < b || a != a) ? a : b) - temperature * draw.log_prob[i];
-  }
-}
-
-// A(x) = r' + gamma (1 - done) V(s') at the draw, less the same at g's mean with a baseline.
-void advantages(const AdversaryStep& op, float* advantage) {
-  struct Run {
-    const AdversaryStep& op;
-    float *advantage, *value;
-    long count;
-  } run{op, advantage, scratch(op.net.ensemble * op.net.rows, SCRATCH_SLOTS - 2),
-        op.net.ensemble * op.net.rows};
-  run_parallel(
-      op.net.threads,
-      [](void* context, int thread, int threads) {
-        const Run& run = *static_cast<const Run*>(context);
-        const AdversaryStep& op = run.op;
-        const long states = op.size - 1;
-        const long begin = share(run.count, thread, threads);
-        const long rows = share(run.count, thread + 1, threads) - begin;
-        for (long k = 0; rows > 0 && k < (op.baseline ? 2 : 1); ++k) {
-          const long first = k * run.count + begin;
-          values(op, op.next_obs + first * states, op.noise + begin * op.action_size, rows,
-                 run.value + begin);
-          for (long i = 0; i < rows; ++i) {
-            const float alive = op.terminated[first + i] ? 0.0f : 1.0f;
-            const float target = op.reward[first + i] + op.gamma * alive * run.value[begin + i];
-            float& to = run.advantage[begin + i];
-            to = k == 0 ? target : to - target;
-          }
-        }
-      },
-      &run);
-}
-
 // Returns the member's loss.
-float step_member(const AdversaryStep& op, long e, int threads, const float* advantage) {
+float step_member(const AdversaryStep& op, long e, int threads) {
   const long rows = op.net.rows, size = op.size, layers = op.net.layers, first = e * rows * size;
   Workspace space;
   float loss = 0;
@@ -130,7 +53,7 @@ float step_member(const AdversaryStep& op, long e, int threads, const float* adv
   score.mean_p = op.mean_p + first;
   score.logvar_p = op.logvar_p + first;
   score.sample = op.sample + first;
-  score.advantage = advantage + e * rows;
+  score.advantage = op.advantage + e * rows;
   score.eta = op.eta;
   score.loss = &loss;
   score.d_mean = space.take(rows * size);
@@ -142,13 +65,13 @@ float step_member(const AdversaryStep& op, long e, int threads, const float* adv
   for (long row = 0; row < rows; ++row)
     for (long j = 0; j < size; j += VL) {
       const long count = smaller(VL, size - j), at = row * size + j;
-      const V touch = load(op.touch + j, count);
+      const V mask = load(op.mask + j, count);
       const V logvar_p = load(score.logvar_p + at, count);
       const V tanh = 0.5f * (load(score.logvar_g + at, count) - logvar_p);
       const V d_mean = load(score.d_mean + at, count), d_logvar = load(score.d_logvar + at, count);
       float* to = d_head + 2 * row * size + j;
-      store(to, touch * d_mean * exp(0.5f * logvar_p), count);
-      store(to + size, touch * d_logvar * (1.0f - tanh * tanh), count);
+      store(to, mask * d_mean * exp(0.5f * logvar_p), count);
+      store(to + size, mask * d_logvar * (1.0f - tanh * tanh), count);
     }
   const float *outputs[MOST_LAYERS], *slopes[MOST_LAYERS];
   for (long l = 0; l < layers; ++l) {
@@ -177,11 +100,9 @@ void adversary_draw(const AdversaryDraw& op) {
 
 void adversary_step(const AdversaryStep& op) {
   const long members = op.net.ensemble;
-  float* advantage = scratch(members * op.net.rows, SCRATCH_SLOTS - 1);
-  advantages(op, advantage);
-  float* losses = scratch(members, SCRATCH_SLOTS - 3);
+  float* losses = scratch(members, SCRATCH_SLOTS - 1);
   for_members(members, op.net.threads,
-              [&](long e, int threads) { losses[e] = step_member(op, e, threads, advantage); });
+              [&](long e, int threads) { losses[e] = step_member(op, e, threads); });
   float loss = 0;
   for (long e = 0; e < members; ++e) loss += losses[e];
   *op.loss = loss;

@@ -1,16 +1,13 @@
-"""Public operation `nominal_step_`, of the native backend only.
+"""Public operation `nominal_step_`."""
 
-Its readable truth is `WorldModel.loss` with autograd and `Adam.minimize`, which the other backends
-run and the tests compare with.
-"""
-
-import torch
 from torch import Tensor
 
-from ...backend import require_native
+from ...backend import active
 from ...checks import require_like, require_shape
 from ...layers import Layers
 from ...ops.adam.op import AdamState
+from .native import nominal_step_native_
+from .reference import nominal_step_reference_
 
 
 def nominal_step_(
@@ -33,24 +30,20 @@ def nominal_step_(
         optimizer: of the weights, the biases, max_logvar and min_logvar, in this order.
     Returns:
         [] the loss before the step.
-    Backends: native.
+    Backends: native; the others take the reference, on their own operations.
     Raises:
-        ValueError: another backend is active; shapes, dtypes or devices differ, or the optimiser is
-            of other tensors. Nothing is written then.
+        ValueError: shapes, dtypes or devices differ, or the optimiser is of other tensors. Nothing
+            is written then.
     """
-    require_native()
     members, rows, size = targets.shape
     require_shape("inputs", inputs, (members, rows, inputs.shape[-1]))
     bounds = {"min_logvar": min_logvar, "max_logvar": max_logvar}
     for name, tensor in bounds.items():
         require_shape(name, tensor, (size,))
     for name, tensor in {"inputs": inputs, "targets": targets, **bounds}.items():
-        require_like(name, tensor, torch.float32, torch.device("cpu"))
-    layers.require("layers", [inputs.shape[-1], *layers.sizes()[1:-1], 2 * size], members)
+        require_like(name, tensor, inputs.dtype, inputs.device)
+    layers.require("layers", [inputs.shape[-1], *layers.sizes()[1:-1], 2 * size], members, inputs)
     parameters = [*layers.weights, *layers.biases, max_logvar, min_logvar]
     optimizer.require("optimizer", parameters)
-    from .native import nominal_step_native_
-
-    return nominal_step_native_(
-        inputs, targets, layers, min_logvar, max_logvar, bound_pull, optimizer
-    )
+    step = nominal_step_native_ if active().name == "native" else nominal_step_reference_
+    return step(inputs, targets, layers, min_logvar, max_logvar, bound_pull, optimizer)

@@ -49,32 +49,9 @@ void backward(const Pass& pass, const float* d_out, float* d_x) {
 
 // d_out back to the weights, and a step of their optimiser.
 void learn(const Pass& pass, const float* d_out, const Adam& optimizer, Workspace& space) {
-  const Networks& net = pass.net;
-  const long layers = net.layers;
-  float *dz[MOST_LAYERS], *d_weights[MOST_LAYERS], *d_biases[MOST_LAYERS];
   AdamParameter parameters[2 * MOST_LAYERS];
-  for (long l = 0; l < layers; ++l) {
-    const long outputs = net.ensemble * net.sizes[l + 1];
-    dz[l] = l + 1 < layers ? space.take(net.rows * outputs) : nullptr;
-    d_weights[l] = space.take(outputs * net.sizes[l]);
-    d_biases[l] = space.take(outputs);
-    parameters[l] = optimizer.parameters[l];
-    parameters[l].gradient = d_weights[l];
-    parameters[layers + l] = optimizer.parameters[layers + l];
-    parameters[layers + l].gradient = d_biases[l];
-  }
-  MlpBackward mlp{};
-  mlp.net = net;
-  mlp.d_out = d_out;
-  mlp.outputs = pass.outputs;
-  mlp.dz = dz;
-  mlp.d_weights = d_weights;
-  mlp.d_biases = d_biases;
-  mlp.need_weights = true;
-  ensemble_mlp_bwd(mlp);
-  Adam step = optimizer;
-  step.parameters = parameters;
-  adam(step);
+  for (long p = 0; p < 2 * pass.net.layers; ++p) parameters[p] = optimizer.parameters[p];
+  learn(pass.net, d_out, pass.outputs, nullptr, optimizer, parameters, space);
 }
 
 // [rows, obs_size + action_size]

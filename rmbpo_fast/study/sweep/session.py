@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rmbpo_fast.errors import ConfigError
-from rmbpo_fast.run.loop import StopRequest
+from rmbpo_fast.run.stop import StopRequest
 from rmbpo_fast.study.sweep.plan import PlannedRun, make_plan
 from rmbpo_fast.study.sweep.results import compare_etas, evaluate_all
 from rmbpo_fast.study.sweep.table import RunView, SweepTable, between, plan_table

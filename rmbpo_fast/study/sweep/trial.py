@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 
 from rmbpo_fast.algo.rollout import horizon_at
+from rmbpo_fast.algo.world_model import HOLDOUT_MAX_ROWS, HOLDOUT_SHARE, PATIENCE_EPOCHS
 from rmbpo_fast.config import Config
 from rmbpo_fast.run.accelerate import accelerate
 from rmbpo_fast.run.agent import build
 from rmbpo_fast.run.loop import fit_and_imagine, make_steps
-from rmbpo_fast.run.metrics import Metrics, columns
+from rmbpo_fast.run.metrics import Metrics
 from rmbpo_fast.worlds.tasks import find_task
 
 _TRIAL_ROWS = 1_000
@@ -50,7 +51,7 @@ class Pace:
 
 def _model_batches(config: Config, rows: int) -> int:
     """Gradient steps of an epoch of p_theta on so many real rows."""
-    held_out = min(int(config.model.holdout_fraction * rows), config.model.holdout_max_rows)
+    held_out = min(int(HOLDOUT_SHARE * rows), HOLDOUT_MAX_ROWS)
     return max(1, math.ceil((rows - held_out) / config.model.model_batch_size))
 
 
@@ -64,9 +65,9 @@ def measure(config: Config, device: torch.device) -> Pace:
     config = config.replace(total_env_steps=rows)
     agent = build(config, find_task(config.task.env), device)
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    steps = make_steps(agent, config)
+    steps = make_steps(agent)
     if config.run.compile:
-        steps, _ = accelerate(agent, config, device)
+        steps, _ = accelerate(agent, device)
     try:
         start = time.perf_counter()
         stepped = 0
@@ -82,11 +83,11 @@ def measure(config: Config, device: torch.device) -> Pace:
     parts: dict[str, float] = {}
     if config.adversary.algo != "sac":
         with tempfile.TemporaryDirectory() as folder:
-            metrics = Metrics(Path(folder), columns(config.model.num_members), wait)
-            fit_and_imagine(agent, config, steps, metrics)  # also warms up, and captures graphs
+            metrics = Metrics(Path(folder), agent.metrics_header(), wait)
+            fit_and_imagine(agent, steps, metrics)  # also warms up, and captures graphs
             first_epochs = metrics.averages()["world_model/epochs"]
             metrics.flush(stepped, 0)
-            fit_and_imagine(agent, config, steps, metrics)
+            fit_and_imagine(agent, steps, metrics)
             epochs = metrics.averages()["world_model/epochs"]
             seconds = dict(metrics.watch.seconds)
             metrics.close()
@@ -120,7 +121,7 @@ def estimate(pace: Pace, config: Config, done: int) -> tuple[float, float]:
         return low, high
     adversary_s = pace.adversary_s if config.adversary.adversarial else 0.0
     for step in range(max(done, first), total, config.model.fit_every_steps):
-        fewest = (config.model.model_patience_epochs + 1) * _model_batches(config, step)
+        fewest = (PATIENCE_EPOCHS + 1) * _model_batches(config, step)
         horizon = horizon_at(step // config.task.epoch_steps, config.rollout)
         rest = adversary_s + pace.rollout_s * horizon
         low += pace.model_batch_s * fewest + rest

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError, RmbpoError
 from rmbpo_fast.run import session
-from rmbpo_fast.run.loop import StopRequest
+from rmbpo_fast.run.stop import StopRequest
 from rmbpo_fast.study.sweep.plan import PlannedRun
 from rmbpo_fast.study.sweep.trial import Pace, measure
 

@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from rmbpo_fast.algo import losses
-from rmbpo_fast.kernels import gaussian_kl
+from rmbpo_fast.kernels import gaussian_kl, gaussian_kl_score, pathwise_loss
+from rmbpo_fast.kernels.steps.nominal_step.reference import nominal_loss
+from rmbpo_fast.kernels.steps.sac_step import reference as sac
 
 ETA = 0.3
 # V(x), optimum mean, optimum variance, -log E_p[exp(-eta V)] for p = N(0, 1)
@@ -30,9 +31,9 @@ def _minimise(value, estimator):
         x = g[0] + torch.exp(0.5 * g[1]) * eps
         if estimator == "score":
             advantage = (value(x) - value(g[0])).detach()[..., 0]
-            loss = losses.score_loss(*g, zero, zero, x.detach(), advantage, eta)
+            loss = gaussian_kl_score(*g, zero, zero, x.detach(), advantage, eta)
         else:
-            loss = losses.pathwise_loss(*g, zero, zero, value(x)[..., 0], eta)
+            loss = pathwise_loss(*g, zero, zero, value(x)[..., 0], eta)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -65,7 +66,7 @@ def test_the_baseline_leaves_the_expected_gradient_alone():
     for baseline in (0.0, 0.25):
         advantage = (x.square() - baseline)[..., 0]
         p = (mean.detach(), logvar)
-        loss = losses.score_loss(mean, logvar, *p, x, advantage, torch.tensor(1.0))
+        loss = gaussian_kl_score(mean, logvar, *p, x, advantage, torch.tensor(1.0))
         gradients.append(torch.autograd.grad(loss, mean)[0] * mean.shape[1])
     for gradient in gradients:
         assert gradient.mean().item() == pytest.approx(1.0, abs=0.02)
@@ -77,9 +78,9 @@ def test_eta_keeps_its_meaning_whatever_the_batch_and_dimension():
     g = torch.Generator().manual_seed(0)
     tensors = [torch.randn(2, 5, 3, generator=g) for _ in range(5)]
     advantage, eta = torch.randn(2, 5, generator=g), torch.tensor(0.7)
-    once = losses.score_loss(*tensors, advantage, eta)
+    once = gaussian_kl_score(*tensors, advantage, eta)
     doubled = [torch.cat([t, t], dim=1) for t in (*tensors, advantage)]
-    torch.testing.assert_close(losses.score_loss(*doubled, eta), once)
+    torch.testing.assert_close(gaussian_kl_score(*doubled, eta), once)
 
 
 @pytest.mark.parametrize("kind", ["score", "pathwise"])
@@ -93,15 +94,15 @@ def test_adversary_loss_gradients(kind):
 
     def loss(mean, logvar):
         if kind == "score":
-            return losses.score_loss(mean, logvar, mean_p, logvar_p, x, weight, eta)
+            return gaussian_kl_score(mean, logvar, mean_p, logvar_p, x, weight, eta)
         value = torch.sin(mean + torch.exp(logvar / 2) * x).sum(-1)
-        return losses.pathwise_loss(mean, logvar, mean_p, logvar_p, value, eta)
+        return pathwise_loss(mean, logvar, mean_p, logvar_p, value, eta)
 
     assert torch.autograd.gradcheck(loss, [mean_g.requires_grad_(), logvar_g.requires_grad_()])
 
 
 def test_bellman_target_stops_at_terminals_only():
-    target = losses.bellman_target(
+    target = sac.bellman_target(
         torch.tensor([1.0, 1.0]), torch.tensor([0.0, 1.0]), torch.tensor([10.0, 10.0]), 0.99
     )
     torch.testing.assert_close(target, torch.tensor([10.9, 1.0]))
@@ -110,23 +111,23 @@ def test_bellman_target_stops_at_terminals_only():
 def test_sac_losses_by_hand():
     q = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
     # ((1-0)^2 + (2-0)^2) / 4 + ((3-0)^2 + 0) / 4
-    assert losses.critic_loss(q, torch.zeros(2)).item() == pytest.approx(3.5)
-    value = losses.soft_value(q, torch.tensor([0.5, -0.5]), torch.tensor(2.0))
+    assert sac.critic_loss(q, torch.zeros(2)).item() == pytest.approx(3.5)
+    value = sac.soft_value(q, torch.tensor([0.5, -0.5]), torch.tensor(2.0))
     torch.testing.assert_close(value, torch.tensor([0.0, 1.0]))
-    assert losses.actor_loss(value).item() == -0.5
+    assert sac.actor_loss(value).item() == -0.5
 
 
 def test_temperature_rises_when_entropy_is_too_low():
     log_temperature = torch.zeros((), requires_grad=True)
     # entropy is -log_prob = -2, the target -1: one nat too little, so the temperature must rise
-    losses.temperature_loss(log_temperature, torch.full((4,), 2.0), -1.0).backward()
+    sac.temperature_loss(log_temperature, torch.full((4,), 2.0), -1.0).backward()
     assert log_temperature.grad.item() == -1.0
 
 
 def test_nominal_loss_pulls_the_bounds_together():
     low, high = (torch.full((3,), v, requires_grad=True) for v in (-10.0, 10.0))
     # a head of zeros is right, with a log-variance that the bounds hardly move
-    loss = losses.nominal_loss(torch.zeros(2, 4, 6), torch.zeros(2, 4, 3), low, high)
+    loss = nominal_loss(torch.zeros(2, 4, 6), torch.zeros(2, 4, 3), low, high, 0.01)
     loss.backward()
     assert loss.item() == pytest.approx(2 * 0.01 * 3 * 10, abs=1e-5)
     assert (low.grad < 0).all()

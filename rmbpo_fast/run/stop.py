@@ -1,0 +1,29 @@
+"""Signals that ask a run to stop."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+
+class StopRequest:
+    """SIGINT and SIGTERM ask for an orderly stop; a second one stops at once, without saving."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+        if not sys.stdout.isatty():  # on a terminal the live table says so
+            # a signal may come in the middle of a print, so this goes past Python's buffers
+            os.write(2, b"stopping after this step, then saving; once more stops at once\n")
