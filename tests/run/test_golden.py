@@ -8,6 +8,7 @@ import pytest
 from conftest import flags
 from rmbpo_fast import train
 from rmbpo_fast.algo import world_model
+from rmbpo_fast.algo.gaussian_adversary import ResidualAdversary
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.run import loop
 from rmbpo_fast.run.journal import read_journal
@@ -60,6 +61,7 @@ def record(arguments, monkeypatch):
 
     monkeypatch.setattr(loop, "update_policies", spy)
     monkeypatch.setattr(loop, "fit_and_imagine", spy_fit)
+    monkeypatch.setattr(ResidualAdversary, "max_steps", 20)
     for name, value in SLOW_FIT.items():
         monkeypatch.setattr(world_model, name, value)
     assert train.main([*arguments, "--total-env-steps", "60"]) == 0
