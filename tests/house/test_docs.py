@@ -21,7 +21,7 @@ from rmbpo_fast.config import Config
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.run.cli import parse
 from rmbpo_fast.study.groups import group_of
-from rmbpo_fast.study.subjects import load_subjects
+from rmbpo_fast.study.summary import by_group, read_runs
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
@@ -118,8 +118,8 @@ def test_a_results_script_makes_its_pictures(
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
         if name:
-            kept = load_subjects([f"{ROOT}/results/{name}/*/*-seed-*"])
-            assert group_of(config_of(words)) in {run.group for run in kept}
+            kept = by_group(read_runs(ROOT / "results" / name))
+            assert group_of(config_of(words)) in kept
     task = sweeps[0][sweeps[0].index("--env") + 1]
     out = tmp_path / "runs/results" / (name or script)
     for run in runs:
