@@ -28,6 +28,7 @@ PAGES = [
     *sorted((ROOT / "results").glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+MEASURED = sorted((ROOT / "bench").glob("*.md"))
 RUN = Path("runs/hopper/rmbpo/0-20260101-120000")  # that the pages name
 
 MBPO_AND_RMBPO = ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0")
@@ -137,7 +138,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *MEASURED], ids=lambda page: page.name)
 def test_files_and_headings_that_a_page_links_to_exist(page):
     prose = FENCE.sub("", page.read_text())
     for target in re.findall(r"\]\(([^)]+)\)", prose):
