@@ -33,6 +33,7 @@ RUN = Path("runs/hopper/rmbpo/0-20260101-120000")  # that the pages name
 
 MBPO_AND_RMBPO = ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0")
 OPTIONS = "inverted_pendulum_options"
+SWEEP = "rmbpo_fast.sweep"
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +57,9 @@ def runs(tmp_path_factory) -> Path:
 
 def config_of(words: list[str]) -> Config:
     """The settings that a sweep with one setting hands to its runs."""
-    flags_of_sweep = words[words.index("rmbpo_fast.sweep") + 1 :]
-    _, of_train = tyro.cli(sweep.Arguments, args=flags_of_sweep, return_unknown_args=True)
-    return parse(of_train)
+    flags_of_sweep = words[words.index(SWEEP) + 1 :]
+    own, of_train = tyro.cli(sweep.Arguments, args=flags_of_sweep, return_unknown_args=True)
+    return parse([*of_train, *(word for eta in own.eta for word in ("--eta", str(eta)))])
 
 
 @pytest.mark.skipif(backend.native is None, reason="the pages use the native library")
@@ -114,7 +115,7 @@ def test_a_results_script_makes_its_pictures(
     monkeypatch.chdir(tmp_path)
     text = f"set -- {name}\n" + (ROOT / "results" / f"{script}.sh").read_text()
     calls = calls_of(text, stand_ins, tmp_path)
-    sweeps = [words for words in calls if "rmbpo_fast.sweep" in words]
+    sweeps = [words for words in calls if SWEEP in words]
     assert len(sweeps) == planned
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
@@ -130,6 +131,27 @@ def test_a_results_script_makes_its_pictures(
         make_call(words, tmp_path, monkeypatch)
     for picture in ("learning_curves.png", f"steadiness_{axis}.png"):
         assert (out / picture).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "of_mbpo"),  # the folders of the kept runs
+    [
+        ("kl_target", "kl_target"),
+        ("correlated_kl_target", "correlated"),
+        ("correlated", "correlated"),
+        ("two_updates", "two_updates"),
+        ("noise", "noise"),
+    ],
+)
+def test_a_results_script_has_the_settings_of_the_kept_runs(name, of_mbpo, tmp_path, stand_ins):
+    text = f"set -- inverted_pendulum_{name}\n" + (ROOT / f"results/{OPTIONS}.sh").read_text()
+    sweeps = [words for words in calls_of(text, stand_ins, tmp_path) if SWEEP in words]
+    assert len(sweeps) == 2
+    for words, folder in zip(sweeps, (of_mbpo, name), strict=True):
+        kept = by_group(read_runs(ROOT / "results" / f"inverted_pendulum_{folder}"))
+        assert group_of(config_of(words)) in kept
+        steps = int(words[words.index("--total-env-steps") + 1])
+        assert {run.metrics["env_step"][-1] for runs in kept.values() for run in runs} == {steps}
 
 
 def anchors(page: Path) -> set[str]:
