@@ -108,6 +108,18 @@ def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = found
 
 
+def link_within_the_site(app, path, docname, content: list[str]) -> None:
+    """A link of an included file leads to the page that includes its target, else it is text."""
+
+    def on_the_site(match: re.Match) -> str:
+        label, name, heading = match.groups(default="")
+        page = name.rpartition("/")[2].lower()
+        known = "/" not in name and (Path(app.srcdir) / page).is_file()
+        return f"[{label}]({page}{heading})" if known else label
+
+    content[0] = re.sub(r"(?<!!)\[([^\]]+)\]\(([^):#]+\.md)(#[^)]*)?\)", on_the_site, content[0])
+
+
 def is_plain_field(app, what, name, obj, skip, options) -> bool | None:
     """A named tuple's fields are described in its docstring."""
     return True if (obj.__doc__ or "").startswith("Alias for field number") else None
@@ -119,5 +131,6 @@ def setup(app) -> None:
     os.environ["COLUMNS"] = "80"  # of the help texts
     app.add_directive("help", Help)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+    app.connect("include-read", link_within_the_site)
     app.connect("autodoc-skip-member", is_plain_field)
     app.connect("autodoc-process-docstring", plain_docstring, priority=1)  # before napoleon

@@ -77,7 +77,7 @@ class ModelConfig:
     correlated_noise: bool = False
     """Draw the predicted numbers together, as their errors on held-out rows go together (ours); if
     not, each on its own, as MBPO and the paper. One force moves several numbers at once: drawn on
-    their own they let the imagined world wander where the real one can't (bench/RESULTS.md)."""
+    their own they let the imagined world wander where the real one can't (bench/DIARY.md)."""
 
     @property
     def num_elites(self) -> int:
@@ -130,7 +130,7 @@ class RolloutConfig:
     start_spread: tuple[float, ...] = ()
     """How far the start states are moved at random, one half-width per observation in its own
     units, uniform (ours). A policy that balances shows the critics no other place than its own;
-    this does (bench/RESULTS.md). If empty, as MBPO and the paper: real states as they are."""
+    this does (bench/DIARY.md). If empty, as MBPO and the paper: real states as they are."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class SACConfig:
     """Tune the temperature on this many of the newest real states, where the exploring policy is
     (ours). If unset, on the batch, as MBPO. On the pendulum a batch also holds states that are
     lost, where the policy has far less entropy than the target; so it has more where it balances
-    (bench/RESULTS.md)."""
+    (bench/DIARY.md)."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rmbpo_fast.errors import StorageError, run_command
-from rmbpo_fast.policy import Policy
+from rmbpo_fast.policy import FILE_NAME, Policy
 from rmbpo_fast.run.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.study.figures import COLOURS, legend_below, save, wrapped
 from rmbpo_fast.study.groups import group_of, told_apart
@@ -241,7 +241,10 @@ def adversary_table(groups: dict[str, list[Run]]) -> Table:
 
 
 def gains_table(groups: dict[str, list[Run]], spread: np.ndarray) -> Table:
-    """Range over runs of the last policy's gains, and of its action at the upright pole."""
+    """Range over runs of the last policy's gains, and of its action at the upright pole.
+
+    The runs are those whose policy is there.
+    """
     columns = ("d action / d x", "angle", "x velocity", "angular velocity", "action at 0")
     names, common = told_apart(groups)
     table = Table("group", *columns, caption=common)
@@ -265,8 +268,9 @@ def run(arguments: Arguments) -> None:
     task = read_config(runs[0].folder).task.env
     save(learning_curves(groups, task), folder / "learning_curves")
     console.print(adversary_table(groups))
-    if task == "inverted_pendulum":
-        console.print(gains_table(groups, np.array([0.05, 0.01, 0.1, 0.1])))
+    with_policy = by_group(run for run in runs if (run.folder / FILE_NAME).is_file())
+    if task == "inverted_pendulum" and with_policy:
+        console.print(gains_table(with_policy, np.array([0.05, 0.01, 0.1, 0.1])))
     for kind in ("averaged", "evaluations"):
         for file in sorted(folder.glob(f"{kind}/*/results.json")):
             console.print(f"{kind}/{file.parent.name}, mean over the worlds")

@@ -21,17 +21,19 @@ from rmbpo_fast.config import Config
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.run.cli import parse
 from rmbpo_fast.study.groups import group_of
-from rmbpo_fast.study.subjects import load_subjects
+from rmbpo_fast.study.summary import by_group, read_runs
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     *sorted((ROOT / "results").glob("*.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+MEASURED = sorted((ROOT / "bench").glob("*.md"))
 RUN = Path("runs/hopper/rmbpo/0-20260101-120000")  # that the pages name
 
 MBPO_AND_RMBPO = ("mbpo/mbpo-seed-0", "rmbpo/rmbpo-seed-0")
 OPTIONS = "inverted_pendulum_options"
+SWEEP = "rmbpo_fast.sweep"
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +57,9 @@ def runs(tmp_path_factory) -> Path:
 
 def config_of(words: list[str]) -> Config:
     """The settings that a sweep with one setting hands to its runs."""
-    flags_of_sweep = words[words.index("rmbpo_fast.sweep") + 1 :]
-    _, of_train = tyro.cli(sweep.Arguments, args=flags_of_sweep, return_unknown_args=True)
-    return parse(of_train)
+    flags_of_sweep = words[words.index(SWEEP) + 1 :]
+    own, of_train = tyro.cli(sweep.Arguments, args=flags_of_sweep, return_unknown_args=True)
+    return parse([*of_train, *(word for eta in own.eta for word in ("--eta", str(eta)))])
 
 
 @pytest.mark.skipif(backend.native is None, reason="the pages use the native library")
@@ -113,13 +115,13 @@ def test_a_results_script_makes_its_pictures(
     monkeypatch.chdir(tmp_path)
     text = f"set -- {name}\n" + (ROOT / "results" / f"{script}.sh").read_text()
     calls = calls_of(text, stand_ins, tmp_path)
-    sweeps = [words for words in calls if "rmbpo_fast.sweep" in words]
+    sweeps = [words for words in calls if SWEEP in words]
     assert len(sweeps) == planned
     for words in sweeps:
         make_call(words, tmp_path, monkeypatch)
         if name:
-            kept = load_subjects([f"{ROOT}/results/{name}/*/*-seed-*"])
-            assert group_of(config_of(words)) in {run.group for run in kept}
+            kept = by_group(read_runs(ROOT / "results" / name))
+            assert group_of(config_of(words)) in kept
     task = sweeps[0][sweeps[0].index("--env") + 1]
     out = tmp_path / "runs/results" / (name or script)
     for run in runs:
@@ -131,13 +133,34 @@ def test_a_results_script_makes_its_pictures(
         assert (out / picture).is_file()
 
 
+@pytest.mark.parametrize(
+    ("name", "of_mbpo"),  # the folders of the kept runs
+    [
+        ("kl_target", "kl_target"),
+        ("correlated_kl_target", "correlated"),
+        ("correlated", "correlated"),
+        ("two_updates", "two_updates"),
+        ("noise", "noise"),
+    ],
+)
+def test_a_results_script_has_the_settings_of_the_kept_runs(name, of_mbpo, tmp_path, stand_ins):
+    text = f"set -- inverted_pendulum_{name}\n" + (ROOT / f"results/{OPTIONS}.sh").read_text()
+    sweeps = [words for words in calls_of(text, stand_ins, tmp_path) if SWEEP in words]
+    assert len(sweeps) == 2
+    for words, folder in zip(sweeps, (of_mbpo, name), strict=True):
+        kept = by_group(read_runs(ROOT / "results" / f"inverted_pendulum_{folder}"))
+        assert group_of(config_of(words)) in kept
+        steps = int(words[words.index("--total-env-steps") + 1])
+        assert {run.metrics["env_step"][-1] for runs in kept.values() for run in runs} == {steps}
+
+
 def anchors(page: Path) -> set[str]:
     """What GitHub calls the headings of a page: lower case, hyphens for spaces, no other signs."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *MEASURED], ids=lambda page: page.name)
 def test_files_and_headings_that_a_page_links_to_exist(page):
     prose = FENCE.sub("", page.read_text())
     for target in re.findall(r"\]\(([^)]+)\)", prose):

@@ -1,5 +1,6 @@
 """What study/summary.py prints and draws about a folder of runs."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -62,3 +63,14 @@ def test_the_pictures_say_once_what_all_runs_have(results):
     (legend,) = summary.learning_curves(groups, "inverted_pendulum").legends
     assert legend.get_title().get_text() == "all runs: a setting, another"
     assert [text.get_text() for text in legend.get_texts()] == ["MBPO (1)", "RMBPO, eta 4 (1)"]
+
+
+def test_tables_and_pictures_of_runs_whose_policies_are_not_kept(tmp_path, capsys):
+    kept = Path(__file__).resolve().parents[2] / "results" / "inverted_pendulum_entropy"
+    assert not list(kept.rglob("policy.safetensors"))
+    folder = shutil.copytree(kept, tmp_path / kept.name)
+    assert summary.main([str(folder)]) == 0
+    told = capsys.readouterr().out
+    assert "473 to 692" in told  # RMBPO's interval of the mean over the pole's masses
+    assert "d action / d x" not in told
+    assert (folder / "steadiness_pole_mass.png").is_file()
