@@ -11,6 +11,7 @@ from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.run.accelerate import accelerate
 from rmbpo_fast.run.agent import build
+from rmbpo_fast.run.config_file import read_machine
 from rmbpo_fast.run.dataset import require_minari, save_dataset
 from rmbpo_fast.run.display import Display
 from rmbpo_fast.run.files import new_run_dir, restore, write_config
@@ -50,8 +51,9 @@ def set_up_machine(config: Config) -> tuple[torch.device, dict[str, Any]]:
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:
+        before = None if config.run.resume is None else read_machine(config.run.resume)
         machine = choose_backend(
-            config.run.kernels, device, config.run.precision, config.run.compile
+            config.run.kernels, device, config.run.precision, config.run.compile, before
         )
     except ValueError as error:
         reason = str(error).removeprefix("kernels: ")
