@@ -40,6 +40,11 @@ class TaskConfig:
     """Real steps per epoch: one evaluation and one row of metrics.csv."""
 
     @property
+    def last_env_step(self) -> int:
+        """Where a run ends: --total-env-steps, up to whole steps of all environments."""
+        return -(-self.total_env_steps // self.num_envs) * self.num_envs
+
+    @property
     def noise(self) -> tuple[str, float]:
         """Kind and scale of --action-noise; ("none", 0.0) where there is none.
 
