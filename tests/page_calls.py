@@ -47,6 +47,7 @@ HOURS = "hours; test_a_results_script_..."
 LISTED = {
     "python -m venv .venv": "makes an environment",
     "pip install --no-build-isolation --no-deps .": "tests/house/test_package.py builds the wheel",
+    "python -m pytest -m slow": "minutes; .ci/run runs it",
     "ruff format .": "tests/house/test_static.py",
     "ruff check .": "tests/house/test_static.py",
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
