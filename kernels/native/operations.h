@@ -5,7 +5,7 @@
 
 namespace rmbpo {
 
-// Runs task(context, thread, threads) on up to `threads` threads of PyTorch's OpenMP pool.
+// Runs task(context, share, threads) of each share once, on up to `threads` threads, this one included.
 void run_parallel(int threads, void (*task)(void*, int, int), void* context);
 
 // At least `floats` floats of this thread, aligned to 64 bytes; they are its own until it asks for
