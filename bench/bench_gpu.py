@@ -15,7 +15,7 @@ import triton
 
 from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.presets import preset
-from rmbpo_fast.run.accelerate import capture, compile_losses
+from rmbpo_fast.run.accelerate import capture
 from rmbpo_fast.run.agent import Agent, build
 from rmbpo_fast.run.graph import CudaGraphs
 from rmbpo_fast.run.loop import make_steps
@@ -30,6 +30,11 @@ class Variant(NamedTuple):
     backend: str
     precision: str
     how: str
+
+    @property
+    def choice(self) -> tuple[str, str, bool]:
+        """What the operations use, and whether torch.compile fuses what lies between them."""
+        return self.backend, self.precision, "compiled" in self.how
 
 
 EAGER = Variant("reference", "fp32", "eager")
@@ -47,8 +52,8 @@ VARIANTS = [
 
 def _parts() -> Agent:
     agent = build(CONFIG, find_task("hopper"), torch.device("cuda"))
-    agent.imagined.resize_(CONFIG.rollout.rollout_rows * HORIZON)
-    for buffer in (agent.real, agent.imagined):
+    agent.players[0].imagined.resize_(CONFIG.rollout.rollout_rows * HORIZON)
+    for buffer in agent.buffers():
         buffer.add_(torch.rand(20_000, buffer.width, device="cuda"))
     agent.world_model.table = tuple(
         torch.randn(20_000, n, device="cuda") for n in (14, agent.world_model.outputs)
@@ -62,13 +67,12 @@ def _update(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
 
 def _world_model(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
     rows = torch.randint(20_000, (16, 7, 256), device="cuda")
-    return lambda: agent.world_model.train_steps(rows), 16, "ensemble gradient step"
+    return lambda: steps.fit_model(rows), 16, "ensemble gradient step"
 
 
 def _adversary(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
     rows = torch.randint(20_000, (25, 7, 256), device="cuda")
-    arguments = (rows, agent.real, agent.game, agent.streams["adversary"])
-    return lambda: agent.adversary.train_steps(*arguments), 25, "adversary gradient step"
+    return lambda: steps.fit_adversary(rows), 25, "adversary gradient step"
 
 
 def _imagine(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
@@ -80,24 +84,21 @@ def bench_gpu(part, benchmark, capsys):
     calls = {}
     for variant in VARIANTS:
         agent = _parts()
-        if "compiled" in variant.how:
-            compile_losses(agent)
-        capturing = "graph" in variant.how
-        steps = capture(agent, CONFIG, CudaGraphs()) if capturing else make_steps(agent, CONFIG)
+        steps = capture(agent, CudaGraphs()) if "graph" in variant.how else make_steps(agent)
         call, count, what = part(agent, steps)
-        with using(variant.backend, variant.precision):
+        with using(*variant.choice):
             for _ in range(4):  # warm-up, compilation and capture included
                 call()
         calls[variant] = call
     seconds = {variant: [] for variant in VARIANTS}
     for _ in range(9):
         for variant, call in calls.items():
-            with using(variant.backend, variant.precision):
+            with using(*variant.choice):
                 seconds[variant].append(_time(call) / count)
     median = {variant: statistics.median(times) for variant, times in seconds.items()}
     benchmark.extra_info.update({" ".join(variant): value for variant, value in median.items()})
     default = VARIANTS[5]  # what --compile does
-    with using(*default[:2]):
+    with using(*default.choice):
         benchmark.pedantic(lambda: (calls[default](), torch.cuda.synchronize()), rounds=3)
     with capsys.disabled():
         device, versions = torch.cuda.get_device_name(), (torch.__version__, triton.__version__)

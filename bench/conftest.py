@@ -9,6 +9,15 @@ import pytest
 from rmbpo_fast.kernels.backend import active, choose_backend, use
 
 
+@pytest.hookimpl(
+    tryfirst=True
+)  # before pytest-xdist starts the processes that pyproject.toml asks for
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """One process: others beside it would be timed too."""
+    if hasattr(config.option, "numprocesses"):  # pytest-xdist is installed
+        config.option.numprocesses = 0
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="the benchmarks that take minutes, too")
 

@@ -112,20 +112,19 @@ def _without_numbers() -> Iterator[None]:
         yield
 
 
-CONFIG = preset("hopper").replace(rollout_chunk_rows=ROWS)
+CONFIG = preset("hopper").replace(rollout_rows=ROWS)
 
 
 def launches(backend: str) -> dict[str, int]:
     """Launches of one step of each captured function."""
     with using(backend), _without_numbers():
         agent = _parts()
-        steps = make_steps(agent, CONFIG)
+        steps = make_steps(agent)
         rows = torch.zeros(1, E, B, dtype=torch.int64, device="meta")
-        adversary = (rows, agent.real, agent.game, agent.streams["adversary"])
         parts: dict[str, Callable[[], object]] = {
             "SAC update": lambda: steps.update(1),
-            "ensemble step": lambda: agent.world_model.train_steps(rows),
-            "adversary step": lambda: agent.adversary.train_steps(*adversary),
+            "ensemble step": lambda: steps.fit_model(rows),
+            "adversary step": lambda: steps.fit_adversary(rows),
             "imagined step": lambda: steps.imagine(1),
         }
         found = {}

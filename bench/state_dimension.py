@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rmbpo_fast.policy import Policy
-from rmbpo_fast.report import fitted_rows, read_metrics
 from rmbpo_fast.run.config_file import CONFIG_FILE
+from rmbpo_fast.study.metrics_csv import fitted_rows, read_metrics
 from rmbpo_fast.worlds.tasks import find_task
 
 TASKS = ("inverted_pendulum", "hopper", "halfcheetah", "walker2d", "ant", "humanoid")

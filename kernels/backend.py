@@ -2,11 +2,11 @@
 
 import importlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -18,8 +18,8 @@ except ModuleNotFoundError:  # installed with `-C wheel.cmake=false`, or not ins
 T = TypeVar("T")
 BACKENDS = ("reference", "native", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
-# processors whose bf16 products are faster than float32 ones, by `native.cpu_isa()`
-_FAST_BF16 = ("avx512bf16",)
+# instruction sets with bf16 products, by `native.cpu_isa()`; elsewhere float32 is always faster
+_WITH_BF16 = ("avx512bf16",)
 # of freed memory, which new tensors then take without page faults
 _KEPT_BYTES = 1 << 30
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}
@@ -118,7 +118,11 @@ def interpreting() -> bool:
 
 
 def choose_backend(
-    requested: str, device: torch.device, precision: str = "fp32", compiled: bool = True
+    requested: str,
+    device: torch.device,
+    precision: str = "fp32",
+    compiled: bool = True,
+    before: Mapping[str, Any] | None = None,
 ) -> dict[str, str | int]:
     """Chooses and activates the backend of this run.
 
@@ -128,9 +132,11 @@ def choose_backend(
             on a CPU where the native library is and the precision isn't tf32, and reference
             otherwise.
         device: where the tensors live.
-        precision: see `Backend`; auto is tf32 for Triton's kernels, bf16 for native kernels on a
-            processor that has fast bf16 products, and fp32 otherwise.
+        precision: see `Backend`; auto is tf32 for Triton's kernels, the faster one of fp32 and
+            bf16 for native kernels (measured where the processor has bf16 products), else fp32.
         compiled: whether auto may take compiled kernels.
+        before: what this function returned when the run began: auto keeps its precision where the
+            backend is the same one.
     Returns:
         The facts that belong beside any figure: backend, precision, native library, instruction
         set, versions, threads, device name.
@@ -144,10 +150,12 @@ def choose_backend(
             name = "triton"
         elif compiled and device.type == "cpu" and native is not None and precision != "tf32":
             name = "native"
+    if precision == "auto" and before is not None and before.get("backend") == name:
+        precision = before["precision"]
     if precision == "auto":
         precision = "tf32" if name == "triton" else "fp32"
-        if name == "native" and native is not None and native.cpu_isa() in _FAST_BF16:
-            precision = "bf16"
+        if name == "native" and native is not None and native.cpu_isa() in _WITH_BF16:
+            precision = importlib.import_module(".native.precision", __package__).faster_precision()
     if name == "native" and device.type != "cpu":
         raise ValueError(f"kernels: native needs the CPU, and the device is {device}")
     if name == "triton":

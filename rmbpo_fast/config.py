@@ -40,6 +40,11 @@ class TaskConfig:
     """Real steps per epoch: one evaluation and one row of metrics.csv."""
 
     @property
+    def last_env_step(self) -> int:
+        """Where a run ends: --total-env-steps, up to whole steps of all environments."""
+        return -(-self.total_env_steps // self.num_envs) * self.num_envs
+
+    @property
     def noise(self) -> tuple[str, float]:
         """Kind and scale of --action-noise; ("none", 0.0) where there is none.
 
@@ -179,9 +184,10 @@ class RunConfig:
     """Backend of the hot operations; with --compile auto takes triton on a GPU, native on a CPU."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """Operands of matrix products: as exact as float32 (fp32), 11 bits (tf32) or 8 bits (bf16);
-    sums, weights and optimiser stay float32. auto is tf32 for Triton's kernels, bf16 for native
-    kernels on a processor that has fast bf16 products, fp32 otherwise. For PyTorch's kernels on a
-    CPU it is PyTorch's matmul precision, which takes effect only where there is such a product."""
+    sums, weights and optimiser stay float32. auto is tf32 for Triton's kernels, the faster of bf16
+    and fp32 for native kernels (measured at the start; --resume keeps it), fp32 otherwise. For
+    PyTorch's kernels on a CPU it is PyTorch's matmul precision, which takes effect only where there
+    is such a product."""
     threads: int | None = None
     """CPU threads of PyTorch; PyTorch's own choice if unset."""
     eval_episodes: int = 10

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -107,9 +108,15 @@ def save_tensors_atomically(
 
 
 def _save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
-    """Writes and syncs. A full disk is an OSError, as everywhere else."""
+    """Writes and syncs. A full disk is an OSError, as everywhere else.
+
+    safetensors makes files that only their owner can read; these get the mode of any other file.
+    """
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
     try:
         save_file(tensors, path, metadata)
+        path.chmod(mode)
     except SafetensorError as error:
         raise OSError(f"can't write {path.name}: {error}") from error
     with open(path, "rb") as handle:

@@ -9,6 +9,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # before triton is imported: its decorators read it
 
+from rmbpo_fast.algo import world_model
 from rmbpo_fast.algo.gaussian_adversary import (
     PaperAdversary,
     PathwiseAdversary,
@@ -91,11 +92,20 @@ def _nan_filled_memory():
     torch.utils.deterministic.fill_uninitialized_memory = before
 
 
-@pytest.fixture(autouse=True)
-def _short_adversary_fits(monkeypatch):
-    """Twenty gradient steps show what three hundred do."""
-    for kind in (ResidualAdversary, PathwiseAdversary, PaperAdversary):
-        monkeypatch.setattr(kind, "max_steps", 20)
+@pytest.fixture(scope="module")
+def model_patience() -> int:
+    """Half of the time of a small run went into a model that nobody looks at."""
+    return 1
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_fits(model_patience):
+    """Few gradient steps show what many do. What other processes train is not shortened."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world_model, "PATIENCE_EPOCHS", model_patience)
+        for kind in (ResidualAdversary, PathwiseAdversary, PaperAdversary):
+            patch.setattr(kind, "max_steps", 20)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,16 @@
 """Making the calls that the documentation's pages show, in this process and for a moment each.
 
-Small settings are added to a call, or it stands in `LISTED` with the reason why it isn't made.
+Small settings are added to a call, or it stands in `LISTED` with the reason why it isn't made. Of
+calls that do the same (`what_it_does`) one is made; of the others the flags are read.
 """
 
 import importlib
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,10 +18,14 @@ import torch
 from conftest import SMALL, flags
 from pages import Block
 from rmbpo_fast import analyze, evaluate, report, sweep, train
+from rmbpo_fast.errors import RmbpoError
 from rmbpo_fast.kernels import backend
 from rmbpo_fast.policy import Policy, epoch_files
+from rmbpo_fast.run.cli import parse
 from rmbpo_fast.study import average, imagine_on, summary, video
+from rmbpo_fast.study.groups import group_of
 from rmbpo_fast.study.sweep import session as sweep_session
+from rmbpo_fast.worlds import grids
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +47,7 @@ HOURS = "hours; test_a_results_script_..."
 LISTED = {
     "python -m venv .venv": "makes an environment",
     "pip install --no-build-isolation --no-deps .": "tests/house/test_package.py builds the wheel",
+    "python -m pytest -m slow": "minutes; .ci/run runs it",
     "ruff format .": "tests/house/test_static.py",
     "ruff check .": "tests/house/test_static.py",
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
@@ -73,11 +81,26 @@ def plan_sweep(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) ->
         return sweep.main([*words, "--dry-run"])
 
 
+_parse_axis, _record = grids.parse_axis, video.record
+
+
+def _both_ends(text: str) -> grids.Axis:
+    """A range as it was typed, but for the values between its ends."""
+    axis = _parse_axis(text)
+    return grids.Axis(axis.name, tuple(dict.fromkeys((axis.values[0], axis.values[-1]))))
+
+
+def _few_frames(*arguments: Any) -> video.Take:
+    """The beginning of an episode, each step half a second: without a GPU a frame takes long."""
+    take = _record(*arguments)
+    return replace(take, positions=take.positions[:2], returns=take.returns[:2], step_s=0.5)
+
+
 def run_evaluate(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    if "--video" in words:
-        pytest.importorskip("imageio_ffmpeg")
-        monkeypatch.setattr(video, "_MOST_SECONDS", 0.1)  # frames are drawn slowly without a GPU
-    return evaluate.main([*words, "--episodes", "1"])
+    with monkeypatch.context() as patch:
+        patch.setattr(grids, "parse_axis", _both_ends)
+        patch.setattr(video, "record", _few_frames)
+        return evaluate.main([*words, "--episodes", "1"])
 
 
 def run_analyze(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -124,23 +147,27 @@ def check_pytest(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) 
     if not words:
         return 0  # that is how this test is run
     own = [w for w in words if (here / w).is_file()]
-    if own:
+    with monkeypatch.context() as patch:
+        patch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this one's, if it's a worker
+        if not own:
+            patch.chdir(ROOT)
+            return pytest.main([*words, "--collect-only", "-q", "-n0", "-p", "no:cacheprovider"])
         for name in ("bench/conftest.py", "pyproject.toml"):
             (here / name).write_text((ROOT / name).read_text())
-    cwd, mode = (here, []) if own else (ROOT, ["--collect-only", "-q"])
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, *mode, "-p", "no:cacheprovider"],
-        cwd=cwd,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *words, "-p", "no:cacheprovider"],
+            cwd=here,
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
     return 0
 
 
+TRAIN = ("python", "-m", "rmbpo_fast.train")
 HANDLERS = {
-    ("python", "-m", "rmbpo_fast.train"): run_train,
+    TRAIN: run_train,
     ("python", "-m", "rmbpo_fast.sweep"): plan_sweep,
     ("python", "-m", "rmbpo_fast.evaluate"): run_evaluate,
     ("python", "-m", "rmbpo_fast.analyze"): run_analyze,
@@ -151,11 +178,35 @@ HANDLERS = {
     ("python", "-m", "pip", "install"): check_pip,
     ("python", "-m", "pytest"): check_pytest,
 }
-_made: set[tuple[str, ...]] = set()  # several pages show the same command
 
 
-def make_call(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs a command of a page as far as it can be run."""
+def _trains_anew(words: list[str]) -> bool:
+    return tuple(words[:3]) == TRAIN and not {"--resume", "--help"} & set(words)
+
+
+def what_it_does(words: list[str]) -> tuple[object, ...]:
+    """Equal for calls that do the same: a training run's seed and length make no difference.
+
+    Task, algorithm and settings do (`group_of`), and what the run computes with.
+    """
+    if not _trains_anew(words):
+        return tuple(words)
+    try:
+        config = parse(words[3:])
+    except (SystemExit, RmbpoError):  # a page's own task, or wrong: its test says so
+        return tuple(words)
+    run = config.run
+    return config.task.env, group_of(config), run.compile, run.kernels, run.precision
+
+
+def make_call(
+    words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch, again: bool = False
+) -> None:
+    """Runs a command of a page as far as it can be run.
+
+    Args:
+        again: what it does is run elsewhere; only a training run's flags are read.
+    """
     shown = " ".join(words)
     for beginning in LISTED:
         if shown == beginning or shown.startswith(beginning + " "):
@@ -164,16 +215,17 @@ def make_call(words: list[str], here: Path, monkeypatch: pytest.MonkeyPatch) -> 
             return
     for beginning, handler in HANDLERS.items():
         if tuple(words[: len(beginning)]) == beginning:
-            if "my_rules" not in shown and tuple(words) in _made:
-                return
             backend.use("reference")  # a new process would begin with it
             torch.set_num_threads(1)
+            if again:
+                if _trains_anew(words):
+                    parse(words[3:])
+                return
             try:
                 status = handler(words[len(beginning) :], here, monkeypatch)
             except SystemExit as stopped:  # tyro's, of --help or for a wrong flag
                 status = stopped.code
             assert status == 0, f"{shown}: status {status}"
-            _made.add(tuple(words))
             return
     raise AssertionError(f"{shown}: no test knows this command; tests/page_calls.py must")
 

@@ -1,5 +1,6 @@
 """All parts of a run, built from its config, and their joint state for checkpoints."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from rmbpo_fast.algo.gaussian_adversary import (
 from rmbpo_fast.algo.learned_termination import LearnedTermination
 from rmbpo_fast.algo.learner import Learner
 from rmbpo_fast.algo.replay import ReplayBuffer
-from rmbpo_fast.algo.rollout import ImaginedWorld
+from rmbpo_fast.algo.rollout import ImaginedWorld, horizon_at
 from rmbpo_fast.algo.sac import SAC
 from rmbpo_fast.algo.world_model import WorldModel
 from rmbpo_fast.config import Config
@@ -138,6 +139,7 @@ def build(config: Config, task: Task, device: torch.device) -> Agent:
     streams["env_noise"] = generator_for(seed, "env_noise")
     envs = _build_envs(config, task, streams["env_noise"])
     sizes = (envs.obs_size, envs.action_size)
+    require_memory(config, *sizes, device)
     low, high = task.obs_bounds(envs.obs_size)
     spread = config.rollout.start_spread
     if spread and len(spread) != envs.obs_size:
@@ -225,6 +227,25 @@ def imagined_capacity(config: Config, horizon: int) -> int:
     """One epoch of rollouts: rows * k * (fits per epoch)."""
     fits = max(1.0, config.task.epoch_steps / config.model.fit_every_steps)
     return int(config.rollout.rollout_rows * horizon * fits)
+
+
+def require_memory(config: Config, obs_size: int, action_size: int, device: torch.device) -> None:
+    """Raises ConfigError where the replay buffers will outgrow the memory: now, not after hours."""
+    epochs = config.task.total_env_steps // config.task.epoch_steps
+    rows = imagined_capacity(config, horizon_at(epochs, config.rollout))
+    rows *= 2 if config.adversary.explore == "nominal" else 1
+    rows += config.task.total_env_steps
+    needed = 4 * rows * (2 * obs_size + action_size + 2)
+    if device.type == "cuda":
+        there = torch.cuda.get_device_properties(device).total_memory
+    else:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise ConfigError(
+            f"{rows:,} transitions in the replay buffers take {needed / 2**30:.1f} GiB, and there "
+            f"are {there / 2**30:.1f}: fewer --total-env-steps or --rollout-rows, or a shorter "
+            "--rollout-schedule"
+        )
 
 
 def learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]]:

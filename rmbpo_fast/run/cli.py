@@ -20,12 +20,22 @@ _RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir
 }
 
 
+def with_hyphens(argv: list[str]) -> list[str]:
+    """Flags as tyro's help shows them: --drop_target is --drop-target, also before a `=`."""
+    flags = (word.partition("=") for word in argv)
+    return [
+        (name.replace("_", "-") if name.startswith("--") else name) + equals + value
+        for name, equals, value in flags
+    ]
+
+
 def parse(argv: list[str]) -> Config:
     """The validated config of `python -m rmbpo_fast.train`. tyro prints help and usage errors.
 
     Raises:
         ConfigError: a value that can't be served.
     """
+    argv = with_hyphens(argv)
     # --env and --resume decide which defaults apply, and --help shows those
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     peek.add_argument("--env", default=Config().task.env)

@@ -64,6 +64,15 @@ def read_config(run_dir: Path) -> Config:
         raise StorageError(f"{run_dir}: {CONFIG_FILE} can't be read ({error})") from error
 
 
+def read_machine(run_dir: Path) -> dict[str, Any]:
+    """What a run's config.json says of its kernels and machine; {} where that can't be read."""
+    try:
+        machine = json.loads((run_dir / CONFIG_FILE).read_text())["machine"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return machine if isinstance(machine, dict) else {}
+
+
 def _restore(value: Any, hint: Any) -> Any:
     """JSON knows neither tuples nor paths."""
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)

@@ -11,6 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from rmbpo_fast.run.metrics import PHASES, Stopwatch
 
@@ -152,12 +153,13 @@ class Display(LiveView):
             cells.insert(2, ("speed", f"{row['env/steps_per_s']:.1f} steps/s"))
         table = Table.grid(padding=(0, 2))
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
-            table.add_row(f"[dim]{left[0]}", left[1], f"[dim]{right[0]}", right[1])
+            table.add_row(Text(left[0], "dim"), left[1], Text(right[0], "dim"), right[1])
         whole = row.get("time/epoch_s", 0.0)
         shares = [
             f"{phase} {100 * row[f'time/{phase}_s'] / whole:.0f} %" for phase in PHASES if whole
         ]
-        phases = f"[dim]last epoch: {', '.join(shares)}" if shares else ""
-        stop = "[bold]stopping after this step, then saving; once more stops without saving"
-        last = stop if self._stopping() else phases
-        return Group(f"[bold]{self._title}", self._bar, table, last)
+        last = Text(f"last epoch: {', '.join(shares)}" if shares else "", "dim")
+        if self._stopping():
+            stop = "stopping after this step, then saving; once more stops without saving"
+            last = Text(stop, "bold")
+        return Group(Text(self._title, "bold"), self._bar, table, last)

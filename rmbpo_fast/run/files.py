@@ -1,6 +1,10 @@
 """The folder of a run: made once, described in config.json, found again by --resume."""
 
+import fcntl
+import itertools
 import json
+import os
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,23 +23,53 @@ from rmbpo_fast.storage import Tree, write_text_atomically
 from rmbpo_fast.worlds.tasks import Task, find_task
 
 
-def new_run_dir(config: Config, task: Task) -> Path:
-    """Makes the folder of a new run. Raises ConfigError where one is there already."""
-    path = config.run.run_dir
-    if path is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        path = Path("runs", task.name, config.adversary.algo, f"{config.run.seed}-{stamp}")
+def resume_command(run_dir: Path) -> str:
+    """What a shell takes to go on with a run."""
+    return shlex.join(["python", "-m", "rmbpo_fast.train", "--resume", str(run_dir)])
+
+
+def begin_run(config: Config, task: Task, machine: dict[str, Any]) -> Path:
+    """Makes the folder of a new run with its config.json, which no other process can do at once.
+
+    A folder without config.json is no run that --resume could go on with, so it comes first.
+
+    Raises:
+        ConfigError: the folder isn't empty, or can't be written.
+    """
+    path = config.run.run_dir or _free_folder(config, task)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        # a process that was killed while it wrote its settings leaves an unfinished file of them
-        if any(not p.name.startswith(f".{CONFIG_FILE}.") for p in path.iterdir()):
-            hint = (
-                f"; --resume {path} goes on with its run" if (path / CONFIG_FILE).exists() else ""
-            )
-            raise ConfigError(f"--run-dir {path} is not empty{hint}")
+        lock = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # a process that was killed while it wrote its settings leaves an unfinished file
+            if any(not p.name.startswith(f".{CONFIG_FILE}.") for p in path.iterdir()):
+                there = (path / CONFIG_FILE).exists()
+                hint = f"; {resume_command(path)} goes on with its run" if there else ""
+                raise ConfigError(f"--run-dir {path} is not empty{hint}")
+            write_config(path, config, machine)
+        finally:
+            os.close(lock)
     except OSError as error:
         raise ConfigError(f"--run-dir {path}: can't be written ({error.strerror})") from error
     return path
+
+
+def _free_folder(config: Config, task: Task) -> Path:
+    """runs/<task>/<algo>/<seed>-<time>, made here: runs of one second get a number behind it."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    stem = Path("runs", task.name, config.adversary.algo, f"{config.run.seed}-{stamp}")
+    for number in itertools.count(2):
+        try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            path = stem if number == 2 else stem.with_name(f"{stem.name}-{number - 1}")
+            path.mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"{stem}: can't be made ({error.strerror})") from error
+        return path
+    raise AssertionError("unreachable")
 
 
 def write_config(run_dir: Path, config: Config, machine: dict[str, Any]) -> None:
@@ -61,7 +95,7 @@ def restore(agent: Agent, run_dir: Path) -> tuple[JournalWriter, dict[str, Any] 
     journal = torch.from_numpy(read_journal(run_dir / "journal", width, accept_damage))
     newest = load_newest(run_dir, accept_damage)
     reached = max(len(journal), newest[1]["progress"]["env_step"] if newest else 0)
-    if reached > config.task.total_env_steps:
+    if reached > config.task.last_env_step:
         raise ConfigError(
             f"--total-env-steps {config.task.total_env_steps}: the run has come to step {reached}"
         )

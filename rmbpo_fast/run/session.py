@@ -11,13 +11,15 @@ from rmbpo_fast.errors import ConfigError, StorageError
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.run.accelerate import accelerate
 from rmbpo_fast.run.agent import build
+from rmbpo_fast.run.config_file import read_machine
 from rmbpo_fast.run.dataset import require_minari, save_dataset
 from rmbpo_fast.run.display import Display
-from rmbpo_fast.run.files import new_run_dir, restore, write_config
+from rmbpo_fast.run.files import begin_run, restore, resume_command, write_config
 from rmbpo_fast.run.journal import JournalWriter
 from rmbpo_fast.run.loop import make_steps, train
 from rmbpo_fast.run.metrics import Metrics
 from rmbpo_fast.run.stop import StopRequest
+from rmbpo_fast.seeding import seed_everything
 from rmbpo_fast.worlds.tasks import find_task
 
 
@@ -50,8 +52,9 @@ def set_up_machine(config: Config) -> tuple[torch.device, dict[str, Any]]:
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     try:
+        before = None if config.run.resume is None else read_machine(config.run.resume)
         machine = choose_backend(
-            config.run.kernels, device, config.run.precision, config.run.compile
+            config.run.kernels, device, config.run.precision, config.run.compile, before
         )
     except ValueError as error:
         reason = str(error).removeprefix("kernels: ")
@@ -65,6 +68,7 @@ def run(config: Config) -> int:
     if config.run.save_dataset:
         require_minari()  # not after hours
     device, machine = set_up_machine(config)
+    seed_everything(config.run.seed)
     agent = build(config, task, device)
     with ExitStack() as cleanup:
         cleanup.callback(agent.envs.close)
@@ -74,10 +78,9 @@ def run(config: Config) -> int:
             journal, epoch_in_progress, found = restore(agent, run_dir)
             cleanup.callback(journal.close)
             write_config(run_dir, config, machine)
+            seed_everything(config.run.seed, agent.progress.env_step)
         else:
-            run_dir, found = new_run_dir(config, task), "new"
-            # before anything else: a folder without it is no run that --resume could go on with
-            write_config(run_dir, config, machine)
+            run_dir, found = begin_run(config, task, machine), "new"
             journal = JournalWriter(run_dir / "journal", 0, agent.real.width)
             cleanup.callback(journal.close)
         synchronize = torch.cuda.synchronize if device.type == "cuda" else None
@@ -114,11 +117,11 @@ def run(config: Config) -> int:
                 display.print(save_dataset(agent, run_dir))
         except OSError as error:
             raise StorageError(
-                f"{error}; the real steps before it are kept: --resume {run_dir} goes on"
+                f"{error}; the real steps before it are kept, to go on: {resume_command(run_dir)}"
             ) from error
         except KeyboardInterrupt:
             display.print("stopped at once, without saving; the journal has every real step")
     if stop.signal is not None:
-        print(f"stopped; to go on: python -m rmbpo_fast.train --resume {run_dir}")
+        print(f"stopped; to go on: {resume_command(run_dir)}")
         return 128 + stop.signal
     return 0

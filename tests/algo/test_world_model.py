@@ -29,7 +29,8 @@ def _data(count, generator, noise=0.0):
 
 
 def test_overfits_64_transitions(generator, monkeypatch):
-    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 60)
+    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 20)
+    monkeypatch.setattr(world_model, "LEARNING_RATE", 5e-3)
     model, data = _model(generator), _data(64, generator)
     report = model.fit(data, generator)
     rows = data.all()
@@ -63,7 +64,8 @@ def test_inputs_are_normalised_and_constant_ones_left_alone(generator):
     assert inputs[:, 0].std().item() == pytest.approx(1.0, abs=0.1)
 
 
-def test_elites_are_the_members_with_the_lowest_holdout_error(generator):
+def test_elites_are_the_members_with_the_lowest_holdout_error(generator, monkeypatch):
+    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 1)
     model = _model(generator)
     report = model.fit(_data(300, generator), generator)
     errors = torch.stack([report[f"world_model/holdout_mse_{i}"] for i in range(7)])
@@ -72,6 +74,7 @@ def test_elites_are_the_members_with_the_lowest_holdout_error(generator):
 
 def test_each_member_sees_one_bootstrap_for_the_whole_fit(generator, monkeypatch):
     """Members get different rows, and a member the same ones in each epoch."""
+    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 3)
     model, data = _model(generator, model_batch_size=1_000), _data(100, generator)
     seen = []
     original = world_model.nominal_step_

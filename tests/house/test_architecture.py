@@ -1,6 +1,7 @@
 """The dependency rule: rooms in the order in which the data flow, imports only downwards."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,18 @@ HOUSE = {
     "study.sweep": ["plan trial", "results workers", "table", "session"],
     "commands": ["analyze evaluate report sweep train"],
 }
+OPERATIONS = sorted(
+    f"{path.parent.name}/{path.name}"
+    for room in ("ops", "steps")
+    for path in (ROOT / "kernels" / room).iterdir()
+    if (path / "op.py").is_file()
+)
+TESTED_BY = {
+    "cpu.py": "test_native*.py",
+    "native.py": "test_native*.py",
+    "gpu.py": "test_triton.py",
+}
+COMPARES = re.compile(r"\b_?(compare|assert_near_truth|assert_same_gradients)\(")
 IN_NO_FOLDER = {"", "presets", "policy", "commands"}
 FLOORS = [
     {name if room in IN_NO_FOLDER else f"{room}.{name}" for name in floor.split()}
@@ -97,6 +110,26 @@ def test_files_have_a_readable_size():
 def test_which_backend_runs_is_asked_in_the_kernels_alone():
     for name, path in _modules().items():
         assert "active()" not in path.read_text(), name
+
+
+def _parity_tests(files):
+    """Names of the tests in tests/kernels that compare with a reference."""
+    for path in (ROOT / "tests" / "kernels").glob(files):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and COMPARES.search(ast.unparse(node)):
+                yield node.name
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_has_its_reference_and_its_parity_tests(name):
+    """One for each file that does the same in another way."""
+    folder = ROOT / "kernels" / name
+    assert (folder / "reference.py").is_file()
+    backends = [file for file in TESTED_BY if (folder / file).is_file()]
+    assert backends, "no other implementation"
+    for file in backends:
+        found = [t for t in _parity_tests(TESTED_BY[file]) if t.startswith(f"test_{folder.name}")]
+        assert found, f"{file}: no test_{folder.name} in {TESTED_BY[file]}"
 
 
 def test_kernels_know_nothing_of_the_algorithm():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rmbpo_fast.kernels import backend
+from rmbpo_fast.kernels.native import precision as precision_module
 
 LIBRARY = backend.native
 
@@ -36,21 +37,41 @@ def test_auto_takes_what_there_is(monkeypatch, device, triton, native, precision
 
 
 @pytest.mark.parametrize(
-    ("kernels", "isa", "expected"),
+    ("kernels", "isa", "slower", "expected"),
     [
-        ("native", "avx512bf16", "bf16"),
-        ("native", "avx512", "fp32"),
-        ("reference", "avx512bf16", "fp32"),
-        ("triton", "avx512bf16", "tf32"),
+        ("native", "avx512bf16", "fp32", "bf16"),
+        ("native", "avx512bf16", "bf16", "fp32"),
+        ("native", "avx512", "fp32", "fp32"),  # without bf16 products nothing is measured
+        ("reference", "avx512bf16", "fp32", "fp32"),
+        ("triton", "avx512bf16", "fp32", "tf32"),
     ],
 )
-def test_auto_precision_takes_fast_products(monkeypatch, kernels, isa, expected):
+def test_auto_precision_takes_fast_products(monkeypatch, kernels, isa, slower, expected):
     if LIBRARY is None:
         pytest.skip("the native library isn't installed")
     monkeypatch.setattr(LIBRARY, "cpu_isa", lambda: isa)
     monkeypatch.setattr(backend, "interpreting", lambda: True)  # Triton on a CPU
-    facts = backend.choose_backend(kernels, torch.device("cpu"), "auto")
+    seconds = {"fp32": 1.0, "bf16": 1.0, slower: 2.0}
+    monkeypatch.setattr(precision_module, "gradient_seconds", seconds.get)
+    cpu = torch.device("cpu")
+    facts = backend.choose_backend(kernels, cpu, "auto")
     assert facts["precision"] == backend.active().precision == expected
+    # a run that goes on keeps what it began with, on the same backend
+    for other in ("fp32", "bf16"):
+        before = {"backend": kernels, "precision": other}
+        assert backend.choose_backend(kernels, cpu, "auto", before=before)["precision"] == other
+        before = {"backend": "another", "precision": other}
+        again = backend.choose_backend(kernels, cpu, "auto", before=before)
+        assert again["precision"] == expected
+
+
+@pytest.mark.skipif(LIBRARY is None, reason="the native library isn't installed")
+def test_the_faster_precision_is_found_by_running_both():
+    """On this processor, whichever it is; afterwards the backend is what it was."""
+    before = backend.active()
+    assert precision_module.gradient_seconds("bf16") > 0
+    assert precision_module.faster_precision() in ("fp32", "bf16")
+    assert backend.active() == before
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from rmbpo_fast.kernels.backend import interpreting, using
 from rmbpo_fast.kernels.testing import assert_near_truth, draw, make_network
 
 pytest.importorskip("triton")
+from rmbpo_fast.kernels.ops.ensemble_mlp import gpu as ensemble_mlp_gpu
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -25,7 +27,7 @@ NETWORKS = [
     (1, 1, (5, 11, 17), "relu"),
     (3, 63, (5, 11, 17, 23), "swish"),
     (2, 500, (11, 23, 5), "swish"),
-    (2, 256, (14, 256, 256, 1), "relu"),
+    (2, 64, (14, 256, 256, 1), "relu"),
     (2, 63, (23, 512, 200, 17), "relu"),
     (3, 63, (14, 200, 200, 24), "swish"),
     (2, 63, (7, 3), "relu"),
@@ -53,9 +55,17 @@ def test_ensemble_mlp_in_each_precision(precision):
     )
 
 
-@pytest.mark.parametrize("rows", [63, 5_000])
-def test_ensemble_mlp_of_chosen_members_without_gradients(rows):
-    """Many rows take the large tiles, and more blocks than there are programs with scratch."""
+@pytest.mark.parametrize("rows", [63, 300])
+def test_ensemble_mlp_of_chosen_members_without_gradients(rows, monkeypatch):
+    """Many rows take the large tiles, and more blocks than there are programs with scratch.
+
+    Many are fewer here: the interpreter takes a second for a thousand.
+    """
+    monkeypatch.setattr(ensemble_mlp_gpu, "MANY_ROWS", 256)
+    monkeypatch.setattr(ensemble_mlp_gpu, "MAX_SLOTS", 4)
+    tiles, few = (ensemble_mlp_gpu.tiles_for(n, "fp32") for n in (rows, 63))
+    assert (tiles != few) == (rows == 300)
+    assert rows > 3 * tiles.m
     weights, biases = make_network(4, (3, 20, 7, 20, 2))
     members = torch.tensor([2, 0])
     with torch.no_grad():

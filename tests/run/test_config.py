@@ -137,6 +137,8 @@ def test_bad_values_name_flag_expected_and_found(values, message):
         ("--kl-target-nats 0.1", 0.05, 0.1, None),
         ("--drop-target 0.1", 0.05, None, 0.1),
         ("--drop-target 0.1 --eta 4", 4.0, None, 0.1),
+        ("--drop_target 0.1", 0.05, None, 0.1),  # tyro takes underscores too
+        ("--kl_target_nats=0.1", 0.05, 0.1, None),
     ],
 )
 def test_what_is_given_takes_the_place_of_the_presets_target(words, eta, kl, drop):

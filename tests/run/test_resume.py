@@ -14,6 +14,7 @@ import torch
 
 from conftest import SMALL, flags, read_metrics
 from rmbpo_fast import train
+from rmbpo_fast.kernels.backend import native
 from rmbpo_fast.run.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from rmbpo_fast.run.journal import read_journal
 
@@ -266,3 +267,20 @@ def test_resume_keeps_the_runs_settings(small_flags, capsys, tmp_path):
     assert train.main(flags(resume=tmp_path, eta=0.4)) == 2
     assert "can't change --eta" in capsys.readouterr().err
     assert train.main(flags(resume=tmp_path, total_env_steps=60)) == 0
+
+
+@pytest.mark.skipif(native is None, reason="the native library isn't installed")
+def test_a_resume_keeps_the_precision_that_auto_found(small_flags, tmp_path, capsys):
+    """On a processor that would choose another one today, too."""
+    run_dir = tmp_path / "run"
+    compiled = flags(run_dir=run_dir, compile=True, total_env_steps=60)
+    assert train.main([*small_flags, *compiled]) == 0
+    file = run_dir / "config.json"
+    content = json.loads(file.read_text())
+    other = "bf16" if content["machine"]["precision"] == "fp32" else "fp32"
+    content["machine"]["precision"] = other
+    file.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert train.main(["--resume", str(run_dir), "--total-env-steps", "70"]) == 0
+    assert f"native kernels in {other}" in capsys.readouterr().out
+    assert json.loads(file.read_text())["machine"]["precision"] == other

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import flags, read_metrics
+from conftest import SMALL, flags, read_metrics
 from rmbpo_fast import evaluate as evaluate_module
 from rmbpo_fast import train
 from rmbpo_fast.kernels import backend
@@ -28,10 +28,19 @@ def run(small_flags, run_dir, **more):
     return read_metrics(run_dir)
 
 
-@pytest.fixture
-def finished(small_flags, tmp_path):
-    run(small_flags, tmp_path / "run")
-    return tmp_path / "run"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that has ended; nothing is written to its folder."""
+    run_dir = tmp_path_factory.mktemp("finished") / "run"
+    run(flags(env="inverted_pendulum", **SMALL), run_dir)
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def mbpo(tmp_path_factory):
+    """The metrics of plain MBPO."""
+    run_dir = tmp_path_factory.mktemp("mbpo") / "run"
+    return run(flags(env="inverted_pendulum", **SMALL), run_dir, algo="mbpo")
 
 
 def test_a_run_leaves_what_it_promises(finished):
@@ -87,14 +96,13 @@ def test_stopwatch_books_every_second_once(monkeypatch):
     assert sum(watch.seconds.values()) == next(ticks) - 1
 
 
-def test_equal_seeds_give_equal_runs_and_others_do_not(small_flags, tmp_path):
-    runs = [run(small_flags, tmp_path / str(i), seed=s) for i, s in enumerate((1, 1, 2))]
-    assert runs[0] == runs[1]
-    assert runs[0] != runs[2]
+def test_equal_seeds_give_equal_runs_and_others_do_not(finished, small_flags, tmp_path):
+    first = read_metrics(finished)
+    assert run(small_flags, tmp_path / "again", seed=0) == first
+    assert run(small_flags, tmp_path / "other", seed=1) != first
 
 
-def test_eta_zero_is_mbpo_number_for_number(small_flags, tmp_path):
-    mbpo = run(small_flags, tmp_path / "mbpo", algo="mbpo")
+def test_eta_zero_is_mbpo_number_for_number(mbpo, small_flags, tmp_path):
     zero = run(small_flags, tmp_path / "zero", eta=0)
     rmbpo = run(small_flags, tmp_path / "rmbpo", eta=5)
     assert mbpo == zero
@@ -102,10 +110,9 @@ def test_eta_zero_is_mbpo_number_for_number(small_flags, tmp_path):
 
 
 def test_an_adversary_that_is_fitted_at_eta_zero_changes_no_number(
-    small_flags, tmp_path, monkeypatch
+    mbpo, small_flags, tmp_path, monkeypatch
 ):
     """Without the shortcut for eta = 0: g_psi is fitted and imagines, from streams of its own."""
-    mbpo = run(small_flags, tmp_path / "mbpo", algo="mbpo")
 
     def build_at_zero(*arguments):
         agent = build(*arguments)

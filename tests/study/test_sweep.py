@@ -20,6 +20,7 @@ from rmbpo_fast import sweep, train
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.run.checkpoint import load_newest
 from rmbpo_fast.run.journal import reached, read_journal
+from rmbpo_fast.study.sweep import session
 
 WIDTH = 4 + 1 + 1 + 4 + 1
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: .[sweep]")
@@ -33,6 +34,11 @@ def words(out, etas, seeds, **more):
     settings = {**SHORT, **LEARNING, **more}
     chosen = ["--eta", *map(str, etas), "--seeds", str(seeds), "--out", str(out)]
     return [*chosen, *flags(env="inverted_pendulum", **settings)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_fits():
+    """Runs in this process must be those in Ray's, in which nothing is patched."""
 
 
 @pytest.fixture(autouse=True)
@@ -212,7 +218,7 @@ def test_bad_settings_are_one_line(capsys, tmp_path, monkeypatch, more, parts):
             def __exit__(self, *error):
                 return None
 
-        monkeypatch.setattr(sweep, "ray_cluster", lambda address: Cluster())
+        monkeypatch.setattr(session, "ray_cluster", lambda address: Cluster())
     chosen = {"eta": (0, 1), "seeds": 1, "out": tmp_path / "sweep", **more}
     refused(capsys, flags(env="inverted_pendulum", **chosen), *parts)
     assert not (tmp_path / "sweep").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 from rmbpo_fast.config import ETA_TARGETS, Config, flag_of
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.run.checkpoint import list_checkpoints, step_of
-from rmbpo_fast.run.cli import changed_settings, parse
+from rmbpo_fast.run.cli import changed_settings, parse, with_hyphens
 from rmbpo_fast.run.config_file import CONFIG_FILE, read_config
 from rmbpo_fast.run.journal import reached
 from rmbpo_fast.run.validation import validate
@@ -83,6 +83,7 @@ def make_plan(
             run of other settings.
         StorageError: a run whose config.json can't be read.
     """
+    words = with_hyphens(words)
     for flag in _OWN_FLAGS:
         if any(word == flag or word.startswith(f"{flag}=") for word in words):
             raise ConfigError(f"{flag}: a sweep names its runs' folders and resumes them itself")
@@ -120,7 +121,7 @@ def _check_folder(run: PlannedRun) -> None:
         raise ConfigError(
             f"{run.run_dir}: a run with another {', '.join(changed)}; --out takes another folder"
         )
-    if run.step > run.total:
+    if run.step > run.config.task.last_env_step:
         raise ConfigError(
             f"--total-env-steps {run.total}: {run.run_dir} has come to step {run.step}"
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 from rmbpo_fast.run.display import LiveView, clock
 from rmbpo_fast.study.sweep.plan import PlannedRun
@@ -150,10 +151,11 @@ class SweepTable(LiveView):
         states = [view.state for view in self._views]
         counts = ", ".join(f"{states.count(s)} {s}" for s in _ORDER if s in states)
         more = f"; {len(views) - room} more not shown" if len(views) > room else ""
-        note = f"[dim]{counts}{more}; {clock(time.monotonic() - self._started)} so far"
+        note = Text(f"{counts}{more}; {clock(time.monotonic() - self._started)} so far", "dim")
         if self._stopping:
-            note = "[bold]stopping: runs end their step and save; once more stops without saving"
-        return Group(f"[bold]{self._title}", table, note)
+            stop = "stopping: runs end their step and save; once more stops without saving"
+            note = Text(stop, "bold")
+        return Group(Text(self._title, "bold"), table, note)
 
 
 def plan_table(views: Sequence[RunView], seconds: Mapping[str, tuple[float, float]]) -> Table:
