@@ -208,34 +208,27 @@ def test_files_and_headings_that_a_page_links_to_exist(page):
             assert not heading or heading in anchors(file), target
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory) -> Path:
-    """The built pages. Warnings are errors: a missing page, picture or name, a bad formula."""
+def test_site_builds_without_a_warning_and_shows_every_module(tmp_path):
+    """Warnings are errors: a missing page, picture or name, a formula that can't be read."""
     for name in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(name, reason="the docs extra isn't installed")
-    folder = tmp_path_factory.mktemp("documentation")
     *command, _ = BUILD
+    site = tmp_path / "site"
     done = subprocess.run(
-        [sys.executable, *command, str(folder / "site"), "-d", str(folder / "trees"), "-q"],
+        [sys.executable, *command, str(site), "-d", str(tmp_path / "trees"), "-q"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder / "site"
-
-
-def test_site_builds_without_a_warning(site):
     assert (site / "algorithm.html").read_text().count("<math") > 50
     assert "--total-env-steps" in (site / "train.html").read_text()
     assert "kl_target_nats" in (site / "api" / "rmbpo_fast.config.html").read_text()
 
-
-def test_every_module_has_its_api_page(site):
-    files = [p.relative_to(ROOT) for p in sorted((ROOT / "rmbpo_fast").rglob("*.py"))]
-    kernels = [p.relative_to(ROOT) for p in (ROOT / "kernels").rglob("reference.py")]
-    modules = [".".join(f.with_suffix("").parts) for f in files if f.name != "__init__.py"]
-    modules += [".".join(("rmbpo_fast", *f.with_suffix("").parts)) for f in kernels]
+    package = (p.relative_to(ROOT) for p in (ROOT / "rmbpo_fast").rglob("*.py"))
+    modules = [".".join(f.with_suffix("").parts) for f in package if f.name != "__init__.py"]
+    references = (p.relative_to(ROOT) for p in (ROOT / "kernels").rglob("reference.py"))
+    modules += [".".join(("rmbpo_fast", *f.with_suffix("").parts)) for f in references]
     listed = (site / "api.html").read_text()
     for module in modules:
         assert f'href="api/{module}.html' in listed, f"docs/api.md names no folder of {module}"
