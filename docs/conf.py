@@ -17,8 +17,7 @@ from sphinx.ext.autosummary import Autosummary
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # document the checkout's files
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # document the checkout's files
 
 import rmbpo_fast
 
@@ -56,6 +55,7 @@ napoleon_use_rtype = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 
 logger = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[1]
 API = ROOT / "docs" / "api"  # a page for each module, written anew by every build
 
 
@@ -87,7 +87,7 @@ def write_api_pages() -> None:
 
 
 class Modules(Autosummary):
-    """`modules:: algo`: the modules of a folder, each with a page and its docstring's first line."""
+    """`modules:: algo`: the modules of a folder, each with its docstring's first sentence."""
 
     required_arguments, optional_arguments = 0, 1
     has_content = False
