@@ -22,7 +22,7 @@ class EarlyStop:
 
     @torch.no_grad()
     def look(self, improved: Tensor) -> None:
-        """A check: keeps the present weights of the networks that improved. [E] bool, or [] for all."""
+        """Keeps the present weights of the networks that improved: [E] bool, or [] for all."""
         for best, now in zip(self._best, self._now, strict=True):
             best.copy_(torch.where(improved.reshape(-1, 1, 1), now, best))
         self.stale = 0 if improved.any() else self.stale + 1
