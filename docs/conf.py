@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 
 from docutils import nodes
+from docutils.statemachine import StringList
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.ext.autosummary import Autosummary
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -28,7 +30,6 @@ myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
-templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "rmbpo_fast"
 html_static_path = ["_static"]
@@ -38,7 +39,10 @@ html_show_sphinx = False
 
 # A name of ours that is no longer there fails the build; torch's and Python's aren't checked.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!rmbpo_fast).*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!rmbpo_fast).*"),
+    ("py:class", r"rmbpo_fast\.kernels\.backend\.T"),  # a type variable
+]
 
 smartquotes = False  # s' is a state
 highlight_language = "text"
@@ -51,6 +55,48 @@ napoleon_use_rtype = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 
 logger = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parents[1]
+API = ROOT / "docs" / "api"  # a page for each module, written anew by every build
+
+
+def modules_of(room: str) -> list[str]:
+    """The modules of a folder of the package ("" is its top), without those of its folders.
+
+    Of the kernels also each folder's reference, because that is where the equations are.
+    """
+    folder = ROOT / "kernels" if room == "kernels" else ROOT / "rmbpo_fast" / room
+    package = ".".join(["rmbpo_fast", *filter(None, room.split("/"))])
+    names = [f"{package}.{file.stem}" for file in folder.glob("[!_]*.py")]
+    if room == "kernels":
+        references = folder.glob("*/*/reference.py")
+        parts = (file.relative_to(ROOT).with_suffix("").parts for file in references)
+        names += [package, *(".".join(("rmbpo_fast", *part)) for part in parts)]
+    return sorted(names)
+
+
+def write_api_pages() -> None:
+    """One for each module. A folder that docs/api.md doesn't name leaves pages without a link."""
+    shutil.rmtree(API, ignore_errors=True)  # else the page of a module that is gone would stay
+    API.mkdir()
+    package = ROOT / "rmbpo_fast"
+    rooms = {file.parent.relative_to(package).as_posix() for file in package.rglob("*.py")}
+    for name in (name for room in {*rooms, "kernels"} for name in modules_of(room.strip("."))):
+        title = name.removeprefix("rmbpo_fast.")
+        page = f"{title}\n{'=' * len(title)}\n\n.. automodule:: {name}\n   :members:\n"
+        (API / f"{name}.rst").write_text(page)
+
+
+class Modules(Autosummary):
+    """`modules:: algo`: the modules of a folder, each with its docstring's first sentence."""
+
+    required_arguments, optional_arguments = 0, 1
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        names = modules_of(self.arguments[0] if self.arguments else "")
+        self.content = StringList(names, source=self.env.docname)
+        self.options["toctree"] = "api"
+        return super().run()
 
 
 class Help(SphinxDirective):
@@ -126,10 +172,10 @@ def is_plain_field(app, what, name, obj, skip, options) -> bool | None:
 
 
 def setup(app) -> None:
-    # else the page of a module that is gone would stay
-    shutil.rmtree(Path(app.srcdir) / "api", ignore_errors=True)
+    write_api_pages()
     os.environ["COLUMNS"] = "80"  # of the help texts
     app.add_directive("help", Help)
+    app.add_directive("modules", Modules)
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     app.connect("include-read", link_within_the_site)
     app.connect("autodoc-skip-member", is_plain_field)

@@ -71,7 +71,7 @@ class ModelConfig:
     """The nominal model p_theta: a probabilistic ensemble."""
 
     num_members: int = 7
-    """Ensemble members E; the five sevenths with the lowest holdout error are the elites, which
+    """Ensemble members E. The five sevenths with the lowest holdout error are the elites; only they
     imagine."""
     model_hidden: tuple[int, ...] = (200, 200, 200, 200)
     """Widths of the hidden layers (swish)."""
@@ -80,9 +80,10 @@ class ModelConfig:
     fit_every_steps: int = 250
     """Real steps between two fits of the model, of the adversary, and rollouts."""
     correlated_noise: bool = False
-    """Draw the predicted numbers together, as their errors on held-out rows go together (ours); if
-    not, each on its own, as MBPO and the paper. One force moves several numbers at once: drawn on
-    their own they let the imagined world wander where the real one can't (bench/DIARY.md)."""
+    """Draw the predicted numbers with the correlation of the model's held-out errors (ours); if
+    not, they are independent, as in MBPO and the paper. One force moves several of them at once,
+    so with independent noise the imagined world wanders where the real one can't
+    (bench/DIARY.md)."""
 
     @property
     def num_elites(self) -> int:
@@ -98,7 +99,7 @@ class AdversaryConfig:
     """rmbpo imagines in g_psi, mbpo in p_theta; sac learns from real data only."""
     explore: Literal["robust", "nominal"] = "robust"
     """Who collects the real data: the robust policy, or a second SAC that learns in p_theta's
-    rollouts and is as good at exploring as MBPO's (ours; the paper's open question)."""
+    rollouts, as MBPO's policy does (ours; an open question of the paper)."""
     eta: float = 0.05
     """Weight of the value term: larger is more pessimistic, 0 is MBPO. Given alone, it stays
     fixed; with --kl-target-nats or --drop-target it is where eta starts."""
@@ -115,7 +116,8 @@ class AdversaryConfig:
     (ours); pathwise: the same, the gradient going through the critic; paper: g's own mean and
     log-variance, started as a copy of p, by the score function."""
     adversary_dims: tuple[int, ...] | None = None
-    """Predicted dimensions that the adversary may touch (the reward is the last); all if unset."""
+    """Mask: indices of the predicted numbers that the adversary may change (the reward is the
+    last); all if unset."""
 
     @property
     def adversarial(self) -> bool:
@@ -133,9 +135,9 @@ class RolloutConfig:
     """Rollout length k: one number, or MBPO's four: FIRST_EPOCH LAST_EPOCH FIRST_K LAST_K, between
     which k grows linearly (truncated to an integer)."""
     start_spread: tuple[float, ...] = ()
-    """How far the start states are moved at random, one half-width per observation in its own
-    units, uniform (ours). A policy that balances shows the critics no other place than its own;
-    this does (bench/DIARY.md). If empty, as MBPO and the paper: real states as they are."""
+    """Half-widths, one per observation in its units, of uniform noise on the start states (ours).
+    It shows the critics states that a policy which balances never visits (bench/DIARY.md). If
+    empty, rollouts start from real states, as in MBPO and the paper."""
 
 
 @dataclass(frozen=True)
@@ -158,10 +160,10 @@ class SACConfig:
     """Entropy that the temperature is tuned to, nats, for actions in [-1, 1]; minus the number of
     action dimensions if unset."""
     entropy_rows: int | None = None
-    """Tune the temperature on this many of the newest real states, where the exploring policy is
-    (ours). If unset, on the batch, as MBPO. On the pendulum a batch also holds states that are
-    lost, where the policy has far less entropy than the target; so it has more where it balances
-    (bench/DIARY.md)."""
+    """Tune the temperature on this many of the newest real states, those of the exploring policy
+    (ours). If unset, on the batch, as in MBPO. On the pendulum a batch also holds states in which
+    every action leads to a fall. The policy has little entropy there, so the temperature gives it
+    too much where it balances (bench/DIARY.md)."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def address(tensor: Tensor) -> int:
 
 
 def addresses(tensors: Sequence[Tensor]) -> list[int]:
-    """Of tensors that are known to be on the CPU."""
+    """Where each tensor's numbers begin; the caller knows that they are on the CPU."""
     return [t.data_ptr() for t in tensors]
 
 

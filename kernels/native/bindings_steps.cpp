@@ -13,8 +13,8 @@ struct Network {
   Addresses weights, biases;
 };
 
-// An optimiser as Python has it: per tensor its size, addresses of it, of both running means and of
-// its step counter, weight decay; and the settings.
+// An optimiser as Python has it. For each tensor: its size, the addresses of the tensor, of both
+// running means and of the step counter, and the weight decay. Then the settings.
 struct Optimizer {
   std::vector<long> sizes;
   Addresses params, exp_avgs, exp_avg_sqs, steps;
@@ -22,7 +22,7 @@ struct Optimizer {
   double lr, beta1, beta2, eps;
 };
 
-// One step of it. The counters go on when this is made.
+// One step of an optimiser. Making it advances the step counters.
 struct AdamStep {
   std::vector<rmbpo::AdamParameter> parameters;
   rmbpo::Adam op{};

@@ -1,5 +1,5 @@
-// One member of an ensemble at a time: its activations, gradients and weights stay in one core's
-// caches from its losses' gradient to its optimiser's step.
+// One member of an ensemble at a time, from its loss to its optimiser's step: its activations,
+// gradients and weights stay in one core's caches.
 #pragma once
 
 #include "vectors.h"
@@ -9,8 +9,8 @@ namespace rmbpo::RMBPO_ISA {
 
 constexpr long MOST_LAYERS = 16;
 
-// task(e, threads) for each member e: each thread takes as many whole members as all the others,
-// with threads = 1, and then all of them share each of the rest.
+// Calls task(e, threads) for each member e. Each thread first takes the same number of members,
+// alone (threads = 1). Then all threads share each member that is left.
 template <typename Task>
 void for_members(long members, int threads, const Task& task) {
   struct Run {
@@ -29,8 +29,8 @@ void for_members(long members, int threads, const Task& task) {
   for (long e = run.whole; e < members; ++e) task(e, threads);
 }
 
-// d_out back to the weights of some networks, and a step of their optimiser.
-// parameters: per layer its weights, per layer its biases; takes their gradients.
+// Propagates d_out back to the weights of some networks, and takes their optimiser's step.
+// parameters: the weights of each layer, then the biases of each; their gradients are set here.
 inline void learn(const Networks& net, const float* d_out, const float* const* outputs,
                   const float* const* slopes, const Adam& optimizer, AdamParameter* parameters,
                   Workspace& space) {
@@ -73,7 +73,7 @@ struct Member {
     net.threads = threads;
   }
 
-  // d_out back to the weights, and its part of their optimiser's step.
+  // Propagates d_out back to the member's weights, and takes its part of the optimiser's step.
   void learn(long e, long members, const float* d_out, const float* const* outputs,
              const float* const* slopes, const Adam& optimizer, Workspace& space) {
     net.weights = weights;

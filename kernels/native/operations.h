@@ -8,8 +8,9 @@ namespace rmbpo {
 // Runs task(context, share, threads) of each share once, on up to `threads` threads, this one included.
 void run_parallel(int threads, void (*task)(void*, int, int), void* context);
 
-// At least `floats` floats of this thread, aligned to 64 bytes; they are its own until it asks for
-// the same slot again. Throws std::bad_alloc, and std::length_error where there is no such slot.
+// Memory of this thread: at least `floats` floats, aligned to 64 bytes. It stays valid until the
+// thread asks for the same slot again. Throws std::bad_alloc, and std::length_error where there is
+// no such slot.
 constexpr int SCRATCH_SLOTS = 128;
 float* scratch(long floats, int slot = 0);
 
@@ -111,8 +112,8 @@ struct NominalStep {
   float* loss;
 };
 
-// g around p in the residual parametrisation; with eps also a draw of it, and where draw and mean
-// lead: without it mean_g and logvar_g are all that is written.
+// g around p in the residual parametrisation. With eps also a draw of g, and the states that the
+// draw and g's mean lead to; without eps only mean_g and logvar_g are written.
 struct AdversaryDraw {
   long count, size, obs_stride;  // count: E * rows; size: D = S + 1
   const float *head_p, *head_g;  // [count, 2 D]
@@ -125,8 +126,8 @@ struct AdversaryDraw {
   int threads;
 };
 
-// The adversary's loss at such a draw with its advantage, its gradient to g's networks, and their
-// optimiser's step.
+// The adversary's loss at such a draw and its advantage, the gradient to g's networks, and the step
+// of their optimiser.
 struct AdversaryStep {
   Networks net;  // all members; x as in the forward that `outputs` and `slopes` are from
   const float* const* outputs;

@@ -18,8 +18,8 @@ from rmbpo_fast.config import AdversaryConfig
 from rmbpo_fast.errors import DivergedError
 
 BATCH_SIZE = 256  # rows per member and gradient step
-CHECK_EVERY = 25  # gradient steps between looks at the held-out objective (ours)
-PATIENCE_CHECKS = 3  # looks without a better one after which a fit ends (ours)
+CHECK_EVERY = 25  # gradient steps between two checks of the held-out objective (ours)
+PATIENCE_CHECKS = 3  # a fit ends after so many checks without an improvement (ours)
 HOLDOUT_MAX_ROWS = 1_000  # of the held-out fifth of the real rows (ours)
 # a fit ends where KL passes this many times --kl-target-nats (ours)
 BALL = 2.0
@@ -57,15 +57,15 @@ class FittedAdversary(Adversary):
     ) -> dict[str, Tensor | float]:
         """Adam steps on real (s, a) until the held-out objective stops improving.
 
-        The held-out objective is KL + eta * (E_g[target] - E_p[target]) under the same noise at
-        every look; the best weights seen are kept. `adversary/shift_cosine` is the cosine between
-        the mean shift over states of this fit and of the last: -1 is an adversary that flips.
+        The objective is KL + eta * (E_g[target] - E_p[target]), under the same noise at every
+        check, and the best weights are kept. `adversary/shift_cosine` compares the mean shift over
+        states with the last fit's: at -1 the adversary flips.
 
-        With a KL target the fit also ends at the edge of a ball of `BALL` times it: past some
-        steepness of V the best response to the same eta is to make everything fall at once.
+        With a KL target a fit also ends where KL passes `BALL` times the target: where V is steep,
+        the best response to the same eta is to make everything fail at once.
 
-        Reported over all real states, most of which the policy leaves behind as it learns, and for
-        its newest ones: KL, and the share of V that g takes there in the long run.
+        KL and the share of V that g takes are reported over all real states and, apart, over the
+        newest ones, because the policy has left most of the others behind.
 
         Raises:
             DivergedError: the objective is not finite.
@@ -144,11 +144,11 @@ class FittedAdversary(Adversary):
     def _adapt_eta(self, found: Tensor, target: float) -> None:
         """One step of log(eta) towards a target of KL or of the drop of V (ours).
 
-        With KL it is dual ascent on 1 / eta, the multiplier of the constraint KL <= target. In
-        logarithms, because KL grows like eta^2 and the drop like eta, whatever the spread of V: a
-        step of one half would meet a KL at once if it were exactly that, and go half the way to a
-        drop. One fit moves eta up by a factor of 1.6 and down by 2.7 at most: too much pessimism
-        costs real steps.
+        For a KL this is dual ascent on 1 / eta, the multiplier of the constraint KL <= target. The
+        step is in logarithms because KL grows like eta^2 and the drop like eta, whatever the spread
+        of V. If that were exact, a step of one half would meet a KL at once and go half the way to
+        a drop. One fit raises eta by a factor of 1.6 at most and lowers it by 2.7, because too much
+        pessimism costs real steps.
         """
         error = (found.clamp(min=0.0) / target).log().clamp(-1.0, 2.0)
         self.eta.mul_(torch.exp(-DUAL_LR * error)).clamp_(1e-6, 1e6)

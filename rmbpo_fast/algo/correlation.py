@@ -1,7 +1,7 @@
-"""How the numbers that p_theta predicts go together: its Gaussians, joined by a Gaussian copula.
+"""Correlated noise: p_theta's Gaussians, joined by a Gaussian copula.
 
-A Gaussian for each number can't say that one force moved them all. Here each keeps its own mean
-and std; what joins them is one correlation matrix for all states (ours).
+Independent Gaussians can't say that one force moved all numbers. Here each number keeps its mean
+and std, and one correlation matrix, the same in all states, joins them (ours).
 """
 
 import torch
@@ -25,8 +25,8 @@ def noise_factor(errors: Tensor) -> Tensor:
     """L with correlation L L^T: `noise @ L.T` of independent normals has the errors' correlation.
 
     Args:
-        errors: [N, D], in units of the predicted std. A number that always errs by the same goes
-            with no other.
+        errors: [N, D], in units of the predicted std. A number whose error never varies is
+            correlated with no other.
     Returns:
         [D, D] lower triangular, rows of length 1.
     """

@@ -1,4 +1,4 @@
-"""When a fit ends: the best weights that were seen, and how often in turn nothing got better."""
+"""When a fit ends: keeps the best weights and counts the checks without an improvement."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ class EarlyStop:
     Args:
         parameters: [E, ., .] each, changed in place by whoever trains them.
     Attributes:
-        stale: looks in turn without an improvement.
+        stale: checks since the last improvement.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
@@ -22,7 +22,7 @@ class EarlyStop:
 
     @torch.no_grad()
     def look(self, improved: Tensor) -> None:
-        """Takes the weights as they are now where they improved. [E] bool, or [] for all."""
+        """Keeps the present weights of the networks that improved: [E] bool, or [] for all."""
         for best, now in zip(self._best, self._now, strict=True):
             best.copy_(torch.where(improved.reshape(-1, 1, 1), now, best))
         self.stale = 0 if improved.any() else self.stale + 1

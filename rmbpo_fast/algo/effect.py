@@ -15,7 +15,8 @@ class Effect(NamedTuple):
 
     Attributes:
         shift: of the mean, in units of p's std. logvar_change: g's log-variance minus p's.
-        kl: KL(g || p) per dimension, nats; where they are correlated, given those before it.
+        kl: KL(g || p) per dimension, nats; with correlated noise, that of a dimension conditional
+            on those before it.
         sample_p, sample_g: draws of (state change, reward) under common noise.
         value: r' + gamma (1 - done) V(s') at p's draw. drop: how much lower it is at g's.
         value_std: [] its spread under p, from two independent draws.
@@ -36,7 +37,7 @@ class Effect(NamedTuple):
         return self.kl.sum(-1).mean()
 
     def long_run_drop_share(self, gamma: float) -> Tensor:
-        """The share of V that is lost if each of the 1 / (1 - gamma) steps to come costs it. []."""
+        """The share of V lost if each of the next 1 / (1 - gamma) steps loses `drop`, []."""
         steps = 1.0 / max(1.0 - gamma, 1e-3)  # gamma may be 1
         return steps * self.drop.mean() / self.value.mean().abs().clamp(min=1e-6)
 
@@ -50,15 +51,15 @@ def effect_of(
     noise: Tensor,
     lead: Callable[[Tensor], Tensor],
 ) -> Effect:
-    """The effect of going on with g instead of p from the same states.
+    """What a step with g instead of p does, from the same states.
 
-    The values of p and g share their noise; a second draw of p takes the next row's.
+    The draws of p and g share their noise; a second, independent draw of p takes the next row's.
 
     Args:
         obs: [E, B, S].
         p, g: mean and log-variance, [E, B, D] each, in `WorldModel.frame`'s coordinates.
         eps: [E, B, D] and noise: [E, B, A], standard normal, as `Adversary.effect`'s.
-        lead: from there to (state change, reward).
+        lead: maps those coordinates to (state change, reward).
     """
     (mean_p, logvar_p), (mean_g, logvar_g) = p, g
     std_p = torch.exp(0.5 * logvar_p)

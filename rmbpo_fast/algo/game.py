@@ -1,4 +1,4 @@
-"""What the adversary plays against."""
+"""What the adversary plays against: the model, the policy's values and the ending rule."""
 
 from typing import NamedTuple
 

@@ -35,9 +35,9 @@ LEARNING_RATE = 1e-3
 
 
 class GaussianAdversary(FittedAdversary):
-    """Member i is paired with member i of p_theta.
+    """An ensemble g_psi whose member i is paired with member i of p_theta.
 
-    With --correlated-noise g shifts the noise that the D numbers are made of, whose p is N(0, 1)
+    With --correlated-noise g is a Gaussian over the independent noise y, which is N(0, 1) under p
     (ours); see `WorldModel.frame`.
 
     Args:
@@ -98,9 +98,9 @@ class GaussianAdversary(FittedAdversary):
 
         Args:
             obs, action: [E, B, S] and [E, B, A], real rows.
-            eps: [E, B, D] standard normal, draws x ~ g, or g's noise with --correlated-noise.
-            noise: [E, B, A] standard normal, draws a' ~ pi; the baseline shares it, which
-                leaves it independent of x and takes the policy's noise out of A.
+            eps: [E, B, D] standard normal, draws x ~ g (y ~ g with --correlated-noise).
+            noise: [E, B, A] standard normal, draws a' ~ pi, for the baseline too: that takes the
+                policy's noise out of A, and the baseline still doesn't depend on x.
         Returns:
             [] the loss before the step.
         """
@@ -110,7 +110,7 @@ class GaussianAdversary(FittedAdversary):
     ) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of g_psi, [E, B, D] each; arguments as `WorldModel.predict`'s.
 
-        Number by number: with --correlated-noise a step is drawn as `dynamics` says.
+        With --correlated-noise these are not what a step is drawn from; `dynamics` gives that.
         """
         with torch.no_grad():
             mean_p, logvar_p = world_model.predict(inputs, members)
@@ -160,7 +160,7 @@ class GaussianAdversary(FittedAdversary):
 
 @torch.no_grad()
 def advantage(game: Game, draw: Draw, noise: Tensor) -> Tensor:
-    """A(x) [E, B]: what the drawn x is worth, less what g's mean is: the baseline b (ours)."""
+    """A(x) [E, B]: the worth of the drawn x minus the baseline b, the worth of g's mean (ours)."""
     at_sample, at_mean = (game.worth(draw.next_obs[k], draw.reward[k], noise) for k in (0, 1))
     return at_sample - at_mean
 

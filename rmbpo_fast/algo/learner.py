@@ -52,7 +52,7 @@ class Learner(nn.Module, ABC):
         """V(s) [B], with gradient to obs [B, S]. noise [B, A] draws the action."""
 
     def bonus(self, obs: Tensor, noise: Tensor) -> Tensor:
-        """What a step adds to Q that is no reward, such as entropy's worth, [B]; 0 in general."""
+        """What Q holds per step besides the reward, [B]: SAC's entropy bonus; 0 by default."""
         return torch.zeros(obs.shape[:-1], device=obs.device)
 
     @abstractmethod
@@ -62,7 +62,7 @@ class Learner(nn.Module, ABC):
         """A gradient step for each batch.
 
         Args:
-            real: the real data, for a learner that looks at its newest.
+            real: the real data, for a learner that uses the newest of them.
             generator: draws all noise.
         Returns:
             The last step's metrics, [] each, detached.

@@ -10,7 +10,7 @@ from rmbpo_fast.kernels import AdamState, minimize_
 
 
 class Adam(torch.optim.Adam):
-    """`torch.optim.Adam`, whose steps are operations of ours.
+    """`torch.optim.Adam` that steps with `kernels.adam_`.
 
     State and settings are PyTorch's, so a checkpoint moves between backends. PyTorch's own `step`
     would call hooks that take longer than a small update.
@@ -18,7 +18,7 @@ class Adam(torch.optim.Adam):
     Args:
         params: tensors, or groups of them with their own `weight_decay`.
         lr: step size.
-        device: of the parameters; on a GPU the step counters are such that a graph advances them.
+        device: of the parameters; on a GPU the step counters are tensors that a graph can advance.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, device: torch.device) -> None:
@@ -29,7 +29,7 @@ class Adam(torch.optim.Adam):
         minimize_(loss, self.lists())
 
     def restart(self) -> None:
-        """As if it had never stepped, in the place that a graph knows."""
+        """Zeroes the moments and step counters in place, for a graph that holds their addresses."""
         for state in self.state.values():
             for tensor in state.values():
                 tensor.zero_()

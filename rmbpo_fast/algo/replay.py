@@ -17,8 +17,8 @@ class ReplayBuffer:
     """Transitions packed as rows [obs, action, reward, next_obs, terminated] of float32.
 
     One packed row per transition means one gather per sample. `size` and `cursor` are tensors, so
-    that a masked add and a sample run on the device without a round trip; the row behind the last
-    takes what a mask drops.
+    that a masked add and a sample run on the device without a round trip. There is one row more
+    than the capacity: a masked add writes the dropped rows to it.
     """
 
     def __init__(

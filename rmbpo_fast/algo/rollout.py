@@ -61,11 +61,11 @@ def horizon_at(epoch: int, config: RolloutConfig) -> int:
 def spread_starts(
     starts: Tensor, half_widths: tuple[float, ...], rule: Rule, generator: torch.Generator
 ) -> Tensor:
-    """Start states moved by uniform noise (ours); a place that is terminal is not moved to.
+    """Start states moved by uniform noise (ours); a state isn't moved to a terminal one.
 
     Args:
         starts: [B, S] real states.
-        half_widths: S of them, in the observations' units; none leaves the states as they are.
+        half_widths: S of them, in the observations' units; if empty, the states stay as they are.
     Returns:
         [B, S].
     """

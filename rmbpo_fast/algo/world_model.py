@@ -77,7 +77,7 @@ class WorldModel(nn.Module):
         factor = torch.eye(self.outputs, device=device)
         self.register_buffer("noise_factor", factor, persistent=config.correlated_noise)
         self.obs_low, self.obs_high = obs_low.to(device), obs_high.to(device)
-        # inputs and targets of all data of a fit, in a place that a captured step can rely on
+        # inputs and targets of all data of a fit; written in place, for a graph that reads them
         self.table: tuple[Tensor, ...] = (torch.empty(0, inputs), torch.empty(0, self.outputs))
         groups: list[dict[str, Any]] = [
             {"params": [weight], "weight_decay": decay}
@@ -123,16 +123,16 @@ class WorldModel(nn.Module):
     def frame(
         self, inputs: Tensor, members: Tensor | None = None
     ) -> tuple[tuple[Tensor, Tensor], Callable[[Tensor], Tensor]]:
-        """Coordinates in which p_theta's D numbers are independent, and how to leave them.
+        """p_theta in coordinates in which its D numbers are independent, and the map back.
 
-        They are the predicted numbers themselves, or with --correlated-noise the noise that they
-        are made of, a standard normal. KL(g || p) is the same in either.
+        The coordinates are the predicted numbers; with --correlated-noise they are the independent
+        noise y of x = mean + std * L y, which is N(0, 1) under p. KL(g || p) is the same in both.
 
         Args:
             inputs, members: as `predict`'s.
         Returns:
-            p's mean and log-variance there, [E, B, D] each; the map [E, B, D] -> [E, B, D] from
-            there to (state change, reward).
+            p's mean and log-variance in these coordinates, [E, B, D] each; the map from them to
+            (state change, reward), [E, B, D] -> [E, B, D].
         """
         mean, logvar = self.predict(inputs, members)
         if not self.config.correlated_noise:
@@ -141,11 +141,11 @@ class WorldModel(nn.Module):
         return (standard, standard), lambda noise: mean + std * self.correlate(noise)
 
     def correlate(self, noise: Tensor) -> Tensor:
-        """Independent noise [..., D] made to go together, if --correlated-noise."""
+        """L y of independent noise y [..., D] with --correlated-noise, else y itself."""
         return noise @ self.noise_factor.T if self.config.correlated_noise else noise
 
     def correlate_logvar(self, logvar: Tensor) -> Tensor:
-        """Log-variance [..., D] of each number of `correlate(noise)`, given the noise's."""
+        """Log-variance [..., D] of `correlate(noise)`, from that of the independent noise."""
         if not self.config.correlated_noise:
             return logvar
         return torch.log(torch.exp(logvar) @ self.noise_factor.square().T)

@@ -8,9 +8,12 @@ from ...layers import Layers
 
 
 class Nominal(NamedTuple):
-    """p_theta: networks from I to 2 D, bounds of its log-variance [D], of observable states [S].
+    """p_theta: its networks, from I to 2 D numbers, and what turns their output into a step.
 
-    noise_factor: [D, D], L of the correlated noise L y; None where each number has its own noise.
+    Attributes:
+        min_logvar, max_logvar: [D], bounds of the log-variance.
+        obs_low, obs_high: [S], bounds of observable states.
+        noise_factor: [D, D], L of the correlated noise L y; None for independent noise.
     """
 
     layers: Layers
@@ -25,10 +28,11 @@ class Draw(NamedTuple):
     """What `adversary_draw` found, for `adversary_step_`.
 
     Attributes:
-        mean_p, logvar_p, mean_g, logvar_g: [E, B, D]; of the noise y where it is correlated. On the
-            reference mean_g and logvar_g carry the gradient to g's networks.
+        mean_p, logvar_p, mean_g, logvar_g: [E, B, D], of x, or of y with correlated noise L y. The
+            reference's mean_g and logvar_g carry the gradient to g's networks.
         sample: [E, B, D], drawn from g.
-        next_obs: [2, E, B, S], where the sample leads, and g's mean. reward: [2, E, B] of them.
+        next_obs: [2, E, B, S], the states that the sample and g's mean lead to.
+        reward: [2, E, B], the rewards of the two.
         outputs, slopes: of g's layers, as the native `ensemble_mlp` saves them; [] elsewhere.
     """
 

@@ -1,7 +1,7 @@
 """Public operations of the adversary's gradient step, and of g as rollouts need it.
 
-A step is two calls: what the drawn states are worth, and which of them are terminal, lies between
-them and is the caller's to say.
+A step is two calls. Between them the caller says what the drawn states are worth, and which of them
+are terminal.
 """
 
 from torch import Tensor

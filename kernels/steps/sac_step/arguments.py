@@ -11,8 +11,8 @@ from ...ops.adam.op import AdamState
 class SacBatch(NamedTuple):
     """obs, next_obs [B, S], action [B, A], reward, terminated [B]; both noises [B, A].
 
-    At entropy_obs [B, S] with entropy_noise [B, A] the temperature finds the entropy of the policy
-    after its step; if absent, at obs and before the step.
+    The temperature's entropy is that of the policy after its step, at entropy_obs [B, S] with
+    entropy_noise [B, A]. Without these two it is that of the policy before its step, at obs.
     """
 
     obs: Tensor
@@ -35,7 +35,7 @@ class SacNetworks(NamedTuple):
 
 
 class SacOptimizers(NamedTuple):
-    """Of the actor's and the critics' weights, then biases, and of log_temperature."""
+    """The actor's and the critics' hold all weights, then all biases."""
 
     actor: AdamState
     critic: AdamState
@@ -43,7 +43,7 @@ class SacOptimizers(NamedTuple):
 
 
 class SacSettings(NamedTuple):
-    """The policy's log-std is clamped; tau: how far the target networks follow in one step."""
+    """Bounds of the policy's log-std; discount; step of the targets (tau); target entropy, nats."""
 
     log_std_min: float
     log_std_max: float
