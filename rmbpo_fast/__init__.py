@@ -3,8 +3,13 @@
 Data goes one way through the files: envs -> replay -> world_model -> adversary -> rollout -> sac.
 """
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
+
+# Read when PyTorch is loaded: its idle threads would go on spinning for a millisecond, on cores
+# that the native library's threads, or another run, could use.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 __version__ = "0.2.0"
 

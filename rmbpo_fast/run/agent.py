@@ -106,9 +106,9 @@ class Agent:
     def game(self) -> Game:
         return Game(self.world_model, self.learner, self.rule)
 
-    def world_of(self, player: Player) -> ImaginedWorld:
-        """The world that a player imagines in."""
-        adversary = self.adversary if player.pessimistic else None
+    def world_of(self, player: Player, joined: bool) -> ImaginedWorld:
+        """The world that a player imagines in; joined: g_psi has begun to learn."""
+        adversary = self.adversary if player.pessimistic and joined else None
         return ImaginedWorld(self.world_model, adversary, self.rule)
 
     @property

@@ -37,7 +37,8 @@ class Steps(NamedTuple):
         store: real transitions, packed [N, W].
         fit_model: gradient steps of p_theta. [T, E, B] rows of its data.
         fit_adversary: gradient steps of g_psi. [T, E, B] rows of the real data.
-        imagine: horizon -> how many imagined transitions of the first player were stored, [].
+        imagine: horizon, and whether g_psi has joined -> how many imagined transitions of the first
+            player were stored, [].
         update: number of policy updates -> the first player's last metrics.
     """
 
@@ -46,7 +47,7 @@ class Steps(NamedTuple):
     store: Callable[[Tensor], None]
     fit_model: Callable[[Tensor], None]
     fit_adversary: Callable[[Tensor], None]
-    imagine: Callable[[int], Tensor]
+    imagine: Callable[[int, bool], Tensor]
     update: Callable[[int], dict[str, Tensor]]
 
 
@@ -67,7 +68,7 @@ def make_steps(agent: Agent) -> Steps:
         store=agent.real.add_,
         fit_model=agent.world_model.train_steps,
         fit_adversary=fit_adversary,
-        imagine=lambda horizon: imagine_all(agent, horizon),
+        imagine=lambda horizon, joined: imagine_all(agent, horizon, joined),
         update=lambda updates: update_policies(agent, updates),
     )
 
@@ -80,14 +81,14 @@ def fit_and_imagine(agent: Agent, steps: Steps, metrics: Metrics) -> None:
         metrics.note("world_model/elites", " ".join(map(str, agent.world_model.elites.tolist())))
         if isinstance(agent.rule, LearnedTermination):
             metrics.add(agent.rule.fit(agent.real, streams["termination"]))
-    adversary_phase(agent, steps, metrics)
+    joined = adversary_phase(agent, steps, metrics)
     with metrics.watch.phase("rollout"):
         horizon = horizon_at(agent.epoch, config.rollout)
         if horizon != progress.horizon:
             progress.horizon = horizon
             for player in agent.players:
                 player.imagined.resize_(imagined_capacity(config, horizon))
-        stored = steps.imagine(horizon)
+        stored = steps.imagine(horizon, joined)
         if not len(agent.players[0].imagined):
             raise DivergedError("no imagined transition is finite")
         metrics.add(
@@ -100,34 +101,39 @@ def fit_and_imagine(agent: Agent, steps: Steps, metrics: Metrics) -> None:
     progress.fit_step = progress.env_step
 
 
-def adversary_phase(agent: Agent, steps: Steps, metrics: Metrics) -> None:
-    """Step 2 of the loop; nothing where there is no adversary, g = p until it joins."""
+def adversary_phase(agent: Agent, steps: Steps, metrics: Metrics) -> bool:
+    """Step 2 of the loop; whether there is an adversary that has joined. Until then it is p."""
     if agent.adversary is None:
-        return
+        return False
     with metrics.watch.phase("adversary"):
         if agent.epoch < agent.config.adversary.adversary_from_epoch:
             agent.adversary.start_at_nominal(agent.world_model)
-        else:
-            stream = agent.streams["adversary"]
-            metrics.add(agent.adversary.fit(agent.real, agent.game, stream, steps.fit_adversary))
+            return False
+        stream = agent.streams["adversary"]
+        metrics.add(agent.adversary.fit(agent.real, agent.game, stream, steps.fit_adversary))
+    return True
 
 
-def imagine_all(agent: Agent, horizon: int) -> Tensor:
-    """Rollouts of every player; [] how many steps of the first one's were stored."""
-    stored = [imagine_for(agent, player, horizon) for player in agent.players]
+def imagine_all(agent: Agent, horizon: int, joined: bool) -> Tensor:
+    """Rollouts of every player; [] how many steps of the first one's were stored.
+
+    Args:
+        joined: g_psi has. Until then the world is p_theta's, so a run is MBPO to the last bit.
+    """
+    stored = [imagine_for(agent, player, horizon, joined) for player in agent.players]
     return stored[0]
 
 
-def imagine_for(agent: Agent, player: Player, horizon: int) -> Tensor:
+def imagine_for(agent: Agent, player: Player, horizon: int, joined: bool) -> Tensor:
     """Rollouts of one policy from --rollout-rows real states; how many steps were stored, []."""
     config, device, stream = agent.config, agent.real.rows.device, agent.streams
     rows, drawn = config.rollout.rollout_rows, stream[player.rollout_stream]
     chunk = CHUNK_ROWS_PER_ELITE * config.model.num_elites if device.type == "cpu" else rows
+    world = agent.world_of(player, joined)
     stored = torch.zeros((), dtype=torch.int64, device=device)
     for first in range(0, rows, chunk):
         starts = agent.real.sample(min(chunk, rows - first), drawn).obs
         starts = spread_starts(starts, config.rollout.start_spread, agent.rule, drawn)
-        world = agent.world_of(player)
         stored += imagine(starts, horizon, world, player.learner, player.imagined, drawn)
     return stored
 

@@ -69,9 +69,9 @@ def run(arguments: Arguments) -> None:
     metrics = Metrics(arguments.out, agent.metrics_header())
     steps = make_steps(agent)
     for number in range(1, arguments.rounds + 1):
-        adversary_phase(agent, steps, metrics)
+        joined = adversary_phase(agent, steps, metrics)
         with metrics.watch.phase("rollout"):
-            metrics.add({"rollout/imagined_steps": steps.imagine(horizon)})
+            metrics.add({"rollout/imagined_steps": steps.imagine(horizon, joined)})
         with metrics.watch.phase("sac"):
             for _ in range(config.model.fit_every_steps):
                 metrics.add(steps.update(config.sac.updates_per_step))

@@ -141,7 +141,7 @@ def test_rollouts_begin_from_spread_states(small):
     config = small.replace(start_spread=(0.5, 0.0, 0.0, 0.0))
     agent = build(config, TASK, toy.CPU)
     agent.real.add_(torch.zeros(50, agent.real.width))
-    imagine_all(agent, 1)
+    imagine_all(agent, 1, True)
     obs = agent.players[0].imagined.all().obs
     assert obs[:, 0].std() > 0.2
     assert not obs[:, 1:].any()

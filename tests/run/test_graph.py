@@ -155,7 +155,7 @@ def _learn(agent, steps):
             numbers += act(obs).flatten().tolist()
         steps.store(torch.rand(2, agent.real.width, generator=g).to(obs.device))
         numbers.append(float(agent.real.rows.sum()))
-        numbers.append(int(steps.imagine(1 if turn < 3 else 2)))
+        numbers.append(int(steps.imagine(1 if turn < 3 else 2, True)))
         for _ in range(3):
             numbers += [float(v) for v in steps.update(2).values()]
     return numbers

@@ -126,7 +126,7 @@ def test_an_adversary_that_is_fitted_at_eta_zero_changes_no_number(
     assert [{**row, **dict.fromkeys(own, "")} for row in fitted] == mbpo
 
 
-@pytest.mark.parametrize("more", [{}, {"compile": True}, {"parametrization": "full"}], ids=str)
+@pytest.mark.parametrize("more", [{}, {"compile": True}, {"adversary": "paper"}], ids=str)
 def test_until_the_adversary_joins_a_run_is_mbpo_number_for_number(
     small_flags, capsys, tmp_path, more
 ):
