@@ -18,6 +18,10 @@ from rmbpo_fast.algo.gaussian_adversary import (
 from rmbpo_fast.config import Config
 from rmbpo_fast.kernels import backend
 
+# Tiny tensors: a second thread costs more than it brings, and results stay the same. Fixtures of
+# modules run before any fixture of a test, so not in one.
+torch.set_num_threads(1)
+
 pytest.register_assert_rewrite("page_calls", "pages", "parity")  # helpers that assert
 
 # A run in which every part works, on networks so small that it takes seconds.
@@ -118,8 +122,6 @@ def _backend_of_before():
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    """Tiny tensors: a second thread costs more than it brings, and results stay the same."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """What a test has set goes when it ends."""
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(1)
