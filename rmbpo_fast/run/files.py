@@ -40,18 +40,18 @@ def begin_run(config: Config, task: Task, machine: dict[str, Any]) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # a process that was killed while it wrote its settings leaves an unfinished file
-            if any(not p.name.startswith(f".{CONFIG_FILE}.") for p in path.iterdir()):
-                there = (path / CONFIG_FILE).exists()
-                hint = f"; {resume_command(path)} goes on with its run" if there else ""
-                raise ConfigError(f"--run-dir {path} is not empty{hint}")
-            write_config(path, config, machine)
-        finally:
-            os.close(lock)
     except OSError as error:
         raise ConfigError(f"--run-dir {path}: can't be written ({error.strerror})") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # a process that was killed while it wrote its settings leaves an unfinished file of them
+        if any(not p.name.startswith(f".{CONFIG_FILE}.") for p in path.iterdir()):
+            there = (path / CONFIG_FILE).exists()
+            hint = f"; {resume_command(path)} goes on with its run" if there else ""
+            raise ConfigError(f"--run-dir {path} is not empty{hint}")
+        write_config(path, config, machine)
+    finally:
+        os.close(lock)
     return path
 
 

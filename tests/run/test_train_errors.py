@@ -60,7 +60,7 @@ def test_a_start_on_a_full_disk_can_be_started_again(small_flags, capsys, tmp_pa
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rmbpo_fast.run.session.write_config", full)
+        patch.setattr("rmbpo_fast.run.files.write_config", full)
         fails([*small_flags, *flags(run_dir=tmp_path / "a")], capsys, 1, "No space left")
     arguments = [*small_flags, *flags(run_dir=tmp_path / "b", total_env_steps=60)]
     assert train.main(arguments) == 0
@@ -133,6 +133,6 @@ def test_a_full_disk_ends_the_run_in_one_line(small_flags, capsys, tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("rmbpo_fast.storage._save_file", full)
-    parts = ("No space left on device", f"--resume {tmp_path} goes on")
+    parts = ("No space left on device", f"--resume {tmp_path}")
     fails([*small_flags, *flags(run_dir=tmp_path)], capsys, 1, *parts)
     assert not list_checkpoints(tmp_path)

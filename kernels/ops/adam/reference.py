@@ -46,7 +46,11 @@ def adam_pytorch_(
     beta2: float,
     eps: float,
 ) -> None:
-    """What `torch.optim.Adam(fused=True)` does, bit for bit, without its hooks."""
+    """What `torch.optim.Adam(fused=True)` does, bit for bit, without its hooks.
+
+    On a CPU it reads a gradient as if it were contiguous.
+    """
+    grads = [grad.contiguous() for grad in grads]
     torch._foreach_add_(list(steps), 1)
     groups = (params, grads, exp_avgs, exp_avg_sqs, steps)
     for decay in dict.fromkeys(weight_decays):
