@@ -90,20 +90,31 @@ class GaussianAdversary(FittedAdversary):
     ) -> tuple[Tensor, Tensor]:
         """g's mean and log-variance given p's at the same inputs; masked dimensions copy p's."""
 
-    @abstractmethod
     def train_step(
         self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
     ) -> Tensor:
-        """A gradient step.
+        """A gradient step on `loss`; its arguments, and the loss [] before the step."""
+        loss = fused(self.loss)(game, obs, action, eps, noise)
+        self.optimizer.minimize(loss)
+        return loss.detach()
+
+    def loss(self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor) -> Tensor:
+        """The module's L by the score function, summed over members, [].
 
         Args:
             obs, action: [E, B, S] and [E, B, A], real rows.
             eps: [E, B, D] standard normal, draws x ~ g (y ~ g with --correlated-noise).
             noise: [E, B, A] standard normal, draws a' ~ pi, for the baseline too: that takes the
                 policy's noise out of A, and the baseline still doesn't depend on x.
-        Returns:
-            [] the loss before the step.
         """
+        inputs = game.world_model.inputs(obs, action)
+        with torch.no_grad():
+            p, lead = game.world_model.frame(inputs)
+        mean, logvar = self.around(game.world_model, inputs, *p)
+        with torch.no_grad():
+            sample = mean + torch.exp(0.5 * logvar) * eps
+            weight = game.target(obs, lead(sample), noise) - game.target(obs, lead(mean), noise)
+        return gaussian_kl_score(mean, logvar, *p, sample, weight, self.eta)
 
     def predict(
         self, world_model: WorldModel, inputs: Tensor, members: Tensor | None = None
@@ -198,6 +209,7 @@ class ResidualAdversary(GaussianAdversary):
     def train_step(
         self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
     ) -> Tensor:
+        """The same step on the same loss, in two operations that a backend may fuse."""
         inputs, mine = game.world_model.inputs(obs, action), (self.net.layers, self.mask)
         draw = adversary_draw(inputs, obs, eps, game.world_model.nominal, *mine)
         weight = fused(advantage)(game, draw, noise)
@@ -207,12 +219,7 @@ class ResidualAdversary(GaussianAdversary):
 class PathwiseAdversary(ResidualAdversary):
     """As residual; the value term's gradient goes through the critic at x = mean + std * eps."""
 
-    def train_step(
-        self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
-    ) -> Tensor:
-        loss = fused(self.loss)(game, obs, action, eps, noise)
-        self.optimizer.minimize(loss)
-        return loss.detach()
+    train_step = GaussianAdversary.train_step  # ResidualAdversary's is of the score function
 
     def loss(self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor) -> Tensor:
         """mean_b KL(g || p) + eta * mean_b target(x), summed over members."""
@@ -245,21 +252,3 @@ class PaperAdversary(GaussianAdversary):
         low, high = world_model.min_logvar.detach(), world_model.max_logvar.detach()
         logvar = bound_logvar(raw, low, high)
         return torch.where(self.mask, mean, mean_p), torch.where(self.mask, logvar, logvar_p)
-
-    def train_step(
-        self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor
-    ) -> Tensor:
-        loss = fused(self.loss)(game, obs, action, eps, noise)
-        self.optimizer.minimize(loss)
-        return loss.detach()
-
-    def loss(self, game: Game, obs: Tensor, action: Tensor, eps: Tensor, noise: Tensor) -> Tensor:
-        """The module's L, by the score function, summed over members."""
-        inputs = game.world_model.inputs(obs, action)
-        with torch.no_grad():
-            p = game.world_model.predict(inputs)
-        mean, logvar = self.around(game.world_model, inputs, *p)
-        with torch.no_grad():
-            sample = mean + torch.exp(0.5 * logvar) * eps
-            weight = game.target(obs, sample, noise) - game.target(obs, mean, noise)
-        return gaussian_kl_score(mean, logvar, *p, sample, weight, self.eta)

@@ -76,6 +76,19 @@ def test_a_larger_eta_is_more_pessimistic(game):
     assert reports[1]["adversary/kl_nats"] > reports[0]["adversary/kl_nats"]
 
 
+def test_residual_steps_down_the_loss_that_the_others_share(game, generator):
+    """Its own train_step is made of other operations than `loss` and autograd."""
+    game, _ = game
+    stepped, by_autograd = _adversary(eta=1.0), _adversary(eta=1.0)
+    for _ in range(3):  # g = p at the first step
+        arguments = [torch.randn(3, 32, n, generator=generator) for n in (1, 1, 2, 1)]
+        loss = by_autograd.loss(game, *arguments)
+        torch.testing.assert_close(stepped.train_step(game, *arguments), loss.detach())
+        by_autograd.optimizer.minimize(loss)
+        for found, expected in zip(stepped.parameters(), by_autograd.parameters(), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
 def test_eta_zero_leaves_g_at_p_bit_for_bit(game, generator):
     """Every gradient is exactly zero: no stopping rule is involved."""
     game, data = game

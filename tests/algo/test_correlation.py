@@ -161,6 +161,19 @@ def test_its_loss_is_one_graph_to_torch_compile(pushed, generator, kind, monkeyp
         torch.testing.assert_close(_adversary(kind).train_step(game, *arguments), eager)
 
 
+def test_a_residual_step_goes_down_the_same_loss(pushed, generator):
+    model, _ = pushed
+    game = _game(model, generator)
+    stepped, by_autograd = _adversary(), _adversary()
+    for _ in range(3):  # g = p at the first step
+        arguments = [torch.randn(3, 32, n, generator=generator) for n in (2, 1, 3, 1)]
+        loss = by_autograd.loss(game, *arguments)
+        torch.testing.assert_close(stepped.train_step(game, *arguments), loss.detach())
+        by_autograd.optimizer.minimize(loss)
+        for found, expected in zip(stepped.parameters(), by_autograd.parameters(), strict=True):
+            torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("kind", [ResidualAdversary, PathwiseAdversary])
 def test_the_optimum_pushes_along_the_force(pushed, generator, kind):
     """For a linear V, g* = p exp(-eta V) moves the mean by -eta Sigma grad V, Sigma p's covariance,
