@@ -1,5 +1,7 @@
 """Native: every parameter in one call."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -8,25 +10,17 @@ from ...native.addresses import address, addresses, native, optimizer
 from .op import AdamState
 
 
-def adam_(
-    params: list[Tensor],
-    grads: list[Tensor],
-    exp_avgs: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    steps: list[Tensor],
-    weight_decays: list[float],
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-) -> None:
-    """See `adam_`."""
+def adam_(params: list[Tensor], grads: list[Tensor], *state: Any) -> None:
+    """See `adam_`; `state` is the rest of an `AdamState`."""
     if not params:
         return
     address(params[0])
-    state = AdamState(params, exp_avgs, exp_avg_sqs, steps, weight_decays, lr, beta1, beta2, eps)
-    grads = [g.contiguous() for g in grads]
-    native.adam(adam=optimizer(state), gradients=addresses(grads), threads=torch.get_num_threads())
+    grads = [g.contiguous() for g in grads]  # a name of their own: they live until the call's end
+    native.adam(
+        adam=optimizer(AdamState(params, *state)),
+        gradients=addresses(grads),
+        threads=torch.get_num_threads(),
+    )
 
 
 implement("native", "adam_", adam_)
