@@ -4,6 +4,7 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,25 @@ class AotCase(NamedTuple):
     num_warps: int
     matrix: dict[int, str] = {}  # noqa: RUF012
     wide_loads: bool = False
+
+
+def predicted_cases(name: str, kernel: Any, pointers: Iterable[str]) -> list[AotCase]:
+    """An element-wise kernel over D predicted numbers: Hopper's twelve, and Humanoid's 46."""
+    return [
+        AotCase(
+            f"{name}, {size} numbers",
+            kernel,
+            {
+                **dict.fromkeys(pointers, "*fp32"),
+                "rows": "i32",
+                "D": Const(size),
+                "BLOCK_B": Const(rows_of_block(size)),
+                "BLOCK_D": Const(triton.next_power_of_2(size)),
+            },
+            4,
+        )
+        for size in (12, 46)
+    ]
 
 
 class Compiled(NamedTuple):

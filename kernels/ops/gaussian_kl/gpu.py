@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...aot import AotCase, Const, rows_of_block
+from ...aot import AotCase, predicted_cases, rows_of_block
 from ...checks import require_int32
 from ...library import implement
 
@@ -94,24 +94,9 @@ def gaussian_kl_score(
 
 
 def aot_cases() -> list[AotCase]:
-    """Hopper's twelve predicted numbers, and Humanoid's 46."""
     inputs = ("mean_g", "logvar_g", "mean_p", "logvar_p", "sample", "advantage", "eta")
-    names = (*inputs, "d_mean", "d_logvar", "parts")
-    return [
-        AotCase(
-            f"gaussian_kl_score, {size} numbers",
-            gaussian_kl_score_kernel,
-            {
-                **{f"{n}_ptr": "*fp32" for n in names},
-                "rows": "i32",
-                "D": Const(size),
-                "BLOCK_B": Const(rows_of_block(size)),
-                "BLOCK_D": Const(triton.next_power_of_2(size)),
-            },
-            4,
-        )
-        for size in (12, 46)
-    ]
+    pointers = [f"{name}_ptr" for name in (*inputs, "d_mean", "d_logvar", "parts")]
+    return predicted_cases("gaussian_kl_score", gaussian_kl_score_kernel, pointers)
 
 
 implement("triton", "gaussian_kl_score", gaussian_kl_score)

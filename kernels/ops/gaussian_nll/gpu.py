@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ...aot import AotCase, Const, rows_of_block
+from ...aot import AotCase, predicted_cases, rows_of_block
 from ...checks import require_int32
 from ...library import implement
 
@@ -87,23 +87,8 @@ def gaussian_nll(
 
 
 def aot_cases() -> list[AotCase]:
-    """Hopper's twelve predicted numbers, and Humanoid's 46."""
-    names = ("head_ptr", "target_ptr", "min_ptr", "max_ptr", "d_head_ptr", "parts_ptr")
-    return [
-        AotCase(
-            f"gaussian_nll, {size} numbers",
-            gaussian_nll_kernel,
-            {
-                **dict.fromkeys(names, "*fp32"),
-                "rows": "i32",
-                "D": Const(size),
-                "BLOCK_B": Const(rows_of_block(size)),
-                "BLOCK_D": Const(triton.next_power_of_2(size)),
-            },
-            4,
-        )
-        for size in (12, 46)
-    ]
+    pointers = ("head_ptr", "target_ptr", "min_ptr", "max_ptr", "d_head_ptr", "parts_ptr")
+    return predicted_cases("gaussian_nll", gaussian_nll_kernel, pointers)
 
 
 implement("triton", "gaussian_nll", gaussian_nll)
