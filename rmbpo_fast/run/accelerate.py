@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from rmbpo_fast.kernels import backend
-from rmbpo_fast.run.agent import Agent, learners
+from rmbpo_fast.run.agent import Agent
 from rmbpo_fast.run.graph import Captured, CudaGraphs
 from rmbpo_fast.run.loop import Steps, make_steps
+from rmbpo_fast.run.state import learners
 
 
 def accelerate(agent: Agent, device: torch.device) -> tuple[Steps, str]:

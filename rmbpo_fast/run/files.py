@@ -15,10 +15,11 @@ from torch import Tensor
 from rmbpo_fast import __version__
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError, StorageError
-from rmbpo_fast.run.agent import Agent, add_unrecorded, build, load_tree_into
+from rmbpo_fast.run.agent import Agent, build
 from rmbpo_fast.run.checkpoint import load_newest, set_aside_newer, step_of
 from rmbpo_fast.run.config_file import CONFIG_FILE, read_config, to_json
 from rmbpo_fast.run.journal import JournalWriter, read_journal
+from rmbpo_fast.run.state import add_unrecorded, load_tree_into
 from rmbpo_fast.storage import Tree, write_text_atomically
 from rmbpo_fast.worlds.tasks import Task, find_task
 

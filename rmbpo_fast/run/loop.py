@@ -13,11 +13,12 @@ from rmbpo_fast.algo.replay import sample_mixed
 from rmbpo_fast.algo.rollout import horizon_at, imagine, spread_starts
 from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.policy import FILE_NAME, epoch_file, epoch_files, save_policy
-from rmbpo_fast.run.agent import Agent, Player, check_finite, imagined_capacity, state_tree
+from rmbpo_fast.run.agent import Agent, Player, imagined_capacity
 from rmbpo_fast.run.checkpoint import list_checkpoints, save_checkpoint, step_of
 from rmbpo_fast.run.display import Display
 from rmbpo_fast.run.journal import JournalWriter
 from rmbpo_fast.run.metrics import Metrics
+from rmbpo_fast.run.state import check_finite, state_tree
 from rmbpo_fast.run.stop import StopRequest
 from rmbpo_fast.seeding import seed_for
 from rmbpo_fast.worlds.episodes import play

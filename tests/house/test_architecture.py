@@ -38,6 +38,7 @@ HOUSE = {
         "checkpoint display validation",
         "config_file",
         "agent cli",
+        "state",
         "dataset files loop",
         "accelerate",
         "session",

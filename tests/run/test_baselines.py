@@ -9,8 +9,9 @@ from rmbpo_fast import train
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.policy import Policy
 from rmbpo_fast.run import loop
-from rmbpo_fast.run.agent import build, load_tree_into
+from rmbpo_fast.run.agent import build
 from rmbpo_fast.run.checkpoint import load_newest
+from rmbpo_fast.run.state import load_tree_into
 from rmbpo_fast.worlds.distortion import distorted_task
 from rmbpo_fast.worlds.randomized_env import RandomizedVector, parse_ranges
 from rmbpo_fast.worlds.tasks import find_task

@@ -13,8 +13,9 @@ from rmbpo_fast.kernels.backend import using
 from rmbpo_fast.run import accelerate as accelerate_module
 from rmbpo_fast.run import loop
 from rmbpo_fast.run.accelerate import accelerate, capture
-from rmbpo_fast.run.agent import build, load_tree_into, state_tree
+from rmbpo_fast.run.agent import build
 from rmbpo_fast.run.graph import WARM_UP_CALLS, Captured, CudaGraphs
+from rmbpo_fast.run.state import load_tree_into, state_tree
 from rmbpo_fast.worlds.tasks import find_task
 from standin import RecordedGraphs
 
