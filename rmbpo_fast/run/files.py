@@ -1,5 +1,6 @@
 """The folder of a run: made once, described in config.json, found again by --resume."""
 
+import contextlib
 import fcntl
 import itertools
 import json
@@ -60,16 +61,15 @@ def _free_folder(config: Config, task: Task) -> Path:
     """runs/<task>/<algo>/<seed>-<time>, made here: runs of one second get a number behind it."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     stem = Path("runs", task.name, config.adversary.algo, f"{config.run.seed}-{stamp}")
-    for number in itertools.count(2):
-        try:
-            stem.parent.mkdir(parents=True, exist_ok=True)
-            path = stem if number == 2 else stem.with_name(f"{stem.name}-{number - 1}")
-            path.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise ConfigError(f"{stem}: can't be made ({error.strerror})") from error
-        return path
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    except OSError as error:
+        raise ConfigError(f"{stem}: can't be made ({error.strerror})") from error
     raise AssertionError("unreachable")
 
 

@@ -50,6 +50,15 @@ def test_runs_that_start_in_one_second_have_folders_of_their_own(
     assert all((path / "config.json").is_file() for path in begun)
 
 
+def test_a_file_where_the_runs_folder_belongs_is_said(small, tmp_path, monkeypatch, one_second):
+    """`mkdir` says of it what it says of a run that was faster: that it exists."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / PENDULUM.name).mkdir(parents=True)
+    (tmp_path / "runs" / PENDULUM.name / "rmbpo").touch()
+    with pytest.raises(ConfigError, match="can't be made"):
+        begin_run(small, PENDULUM, {})
+
+
 def test_a_named_folder_is_taken_by_one_run_only(small, tmp_path):
     config = small.replace(run_dir=tmp_path / "a run")
 
