@@ -34,14 +34,13 @@ def from_json(data: dict[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown or mistyped field.
     """
+    groups = {group.name: typing.get_type_hints(group.type) for group in dataclasses.fields(Config)}
     values: dict[str, Any] = {}
     try:
-        for group in dataclasses.fields(Config):
-            hints = typing.get_type_hints(group.type)
-            found = data.get(group.name, {})
-            if unknown := found.keys() - hints.keys():
+        for name, found in data.items():
+            if unknown := found.keys() - groups.get(name, {}).keys():
                 raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
-            values |= {name: _restore(value, hints[name]) for name, value in found.items()}
+            values |= {n: _restore(value, groups[name][n]) for n, value in found.items()}
         config = Config().replace(**values)
         validate(config)
     except (TypeError, AttributeError) as error:

@@ -154,6 +154,8 @@ def test_unknown_settings_are_refused():
     data["adversary"]["eta"] = "big"
     with pytest.raises(ConfigError, match="not settings"):
         from_json(data)
+    with pytest.raises(ConfigError, match="no such setting: depth"):
+        from_json({**to_json(Config()), "planner": {"depth": 3}})
 
 
 def test_a_run_of_another_version_says_so_in_one_line(tmp_path):
