@@ -18,7 +18,7 @@ import tyro
 from rmbpo_fast import __version__
 from rmbpo_fast.errors import StorageError
 from rmbpo_fast.policy import FILE_NAME, Policy, epoch_files
-from rmbpo_fast.run.config_file import CONFIG_FILE, read_config
+from rmbpo_fast.run.config_file import read_config, read_machine
 from rmbpo_fast.study import report_figures
 from rmbpo_fast.study.figures import COLOURS
 from rmbpo_fast.study.groups import group_of
@@ -59,7 +59,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         "steps": f"{int(metrics['env_step'][-1]):,}",
         "last_return": f"{metrics['eval/return_mean'][-1]:.1f}",
         "hours": f"{metrics['time/wall_s'][-1] / 3600:.2f}",
-        "machine": _read_json(folder / CONFIG_FILE)["machine"],
+        "machine": read_machine(folder),
         "metrics": metrics,
         "analysis": _read_json(analysis) if analysis.exists() else None,
         "digests": {Policy.load(f).digest for f in [folder / FILE_NAME, *epoch_files(folder)]},
