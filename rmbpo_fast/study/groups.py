@@ -58,8 +58,15 @@ def _imagination_of(config: Config) -> list[str]:
         halves = " ".join(f"{half_width:g}" for half_width in rollout.start_spread)
         settings.append(f"starts +- {halves}")
     if rollout.rollout_schedule != usual.rollout_schedule:
-        settings.append(f"rollouts of {' to '.join(map(str, rollout.rollout_schedule[-2:]))}")
+        settings.append(_rollouts_of(rollout.rollout_schedule))
     return settings
+
+
+def _rollouts_of(schedule: tuple[int, ...]) -> str:
+    if len(schedule) == 1:
+        return f"rollouts of {schedule[0]}"
+    first_epoch, last_epoch, first_k, last_k = schedule
+    return f"rollouts of {first_k} to {last_k} over epochs {first_epoch} to {last_epoch}"
 
 
 def _updates_of(config: Config) -> list[str]:

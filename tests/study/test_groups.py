@@ -30,7 +30,7 @@ PENDULUM = preset("inverted_pendulum")
         ({"algo": "mbpo", "rollout_schedule": (3,)}, "MBPO, rollouts of 3"),
         (
             {"algo": "mbpo", "rollout_schedule": (0, 5, 1, 9), "target_entropy": -0.3},
-            "MBPO, rollouts of 1 to 9, target entropy -0.3",
+            "MBPO, rollouts of 1 to 9 over epochs 0 to 5, target entropy -0.3",
         ),
         ({"algo": "sac", "entropy_rows": 1_000}, "SAC, entropy over the newest 1,000"),
         ({"adversary_dims": (0, 11)}, "RMBPO, KL target 0.005 nats, dims 0 11"),
