@@ -208,6 +208,7 @@ def test_files_and_headings_that_a_page_links_to_exist(page):
             assert not heading or heading in anchors(file), target
 
 
+@pytest.mark.slow
 def test_site_builds_without_a_warning_and_shows_every_module(tmp_path):
     """Warnings are errors: a missing page, picture or name, a formula that can't be read."""
     for name in ("sphinx", "myst_parser", "furo"):

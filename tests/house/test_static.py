@@ -20,6 +20,7 @@ def test_ruff(command):
     _run(*command, ".")
 
 
+@pytest.mark.slow
 def test_types(tmp_path):
     """mypy reads the tree as it is installed, with kernels/ inside the package."""
     shutil.copytree(ROOT / "rmbpo_fast", tmp_path / "rmbpo_fast")

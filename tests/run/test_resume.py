@@ -149,7 +149,7 @@ def test_sigkill_before_the_first_checkpoint(tmp_path):
 
 
 def test_a_second_signal_stops_at_once(tmp_path):
-    process = _start(tmp_path, updates_per_step=2_000)  # a step takes seconds
+    process = _start(tmp_path, updates_per_step=500)  # a step takes longer than the test
     _wait_for_rows(tmp_path, 50, process)
     for _ in range(2):
         process.send_signal(signal.SIGINT)

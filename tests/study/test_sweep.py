@@ -62,6 +62,7 @@ def processes(log):
     return [int(n) for n in re.findall(r"process (\d+)", log.read_text())] if log.exists() else []
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_killed_worker_resumes_and_the_other_runs_dont_notice(tmp_path, capsys):
     """Two etas, two seeds; the third run's worker is killed half-way, by SIGKILL."""
@@ -136,6 +137,7 @@ def check_results(out):
     assert [group["runs"] for group in curves["worlds"][0]["groups"]] == [2, 2]
 
 
+@pytest.mark.slow
 @needs_ray
 def test_a_stopped_sweep_goes_on_and_a_run_that_cant_is_reported(tmp_path, capsys):
     out = tmp_path / "sweep"
