@@ -179,7 +179,7 @@ def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
 
 def test_drop_target_is_met_after_some_fits(game, generator):
     game, data = game
-    adversary = _adversary(kl_target_nats=None, drop_target=0.1, lr=3e-3)
+    adversary = _adversary(eta=0.05, kl_target_nats=None, drop_target=0.1, lr=3e-3)
     name = "adversary/newest_drop_share"
     shares = [toy.fit(adversary, data, game, generator)[name].item() for _ in range(12)]
     assert 0.07 < sum(shares[-3:]) / 3 < 0.14
