@@ -204,13 +204,15 @@ def test_prediction_of_g(settings, precision):
 
 
 @pytest.mark.parametrize(
-    ("kind", "fused"), [(ResidualAdversary, 1), (PathwiseAdversary, 0), (PaperAdversary, 0)]
+    ("kind", "fused", "correlated"),
+    [
+        *((ResidualAdversary, 1, correlated) for correlated in (False, True)),
+        *((PathwiseAdversary, 0, correlated) for correlated in (False, True)),
+        (PaperAdversary, 0, False),  # it has no noise of its own to shift
+    ],
 )
-@pytest.mark.parametrize("correlated", [False, True])
 def test_the_adversarys_training_takes_the_native_step(kind, fused, correlated, monkeypatch):
     """And its own loss where the step is of another objective."""
-    if kind is PaperAdversary and correlated:
-        pytest.skip("refused: the paper's adversary has no noise of its own to shift")
     sac, model = _sac(), _world_model(correlated_noise=correlated)
     real = ReplayBuffer(S, A, 100)
     real.add_(draw(100, real.width).float())
