@@ -19,7 +19,7 @@ T = TypeVar("T")
 BACKENDS = ("reference", "native", "triton")
 PRECISIONS = ("fp32", "tf32", "bf16")
 # instruction sets with bf16 products, by `native.cpu_isa()`; elsewhere float32 is always faster
-_WITH_BF16 = ("avx512bf16",)
+_WITH_BF16 = ("avx512bf16", "amx")
 # of freed memory, which new tensors then take without page faults
 _KEPT_BYTES = 1 << 30
 _MATMUL = {"fp32": "highest", "tf32": "high", "bf16": "medium"}

@@ -4,6 +4,8 @@
 // VL sums. A step is one number in Fp32 and two in Bf16, and takes 4 bytes in either, so that
 // packing, tiles and strides are the same for both; an odd last number is paired with zero. Sums
 // are float32. A row of numbers in a format is `steps<F>(count)` places of 4 bytes.
+//
+// Where tiles multiply (tiles.h), a row of bf16 numbers goes on to whole tiles, with zeros.
 #pragma once
 
 #include "vectors.h"
@@ -58,6 +60,8 @@ inline void store_halves(Half* to, Halves x, long count) {
 
 struct Fp32 {
   static constexpr long STEP = 1;
+  static constexpr bool TILED = false;
+  static constexpr long PANEL_VECTORS = 3;  // columns of a block of sums, in vectors
   typedef float Number;
 
   static V multiply_add(V sum, V a, V b) { return sum + a * b; }
@@ -76,6 +80,13 @@ struct Fp32 {
 
 struct Bf16 {
   static constexpr long STEP = 2;
+#if defined(RMBPO_TILES)
+  static constexpr bool TILED = true;
+  static constexpr long PANEL_VECTORS = 2;
+#else
+  static constexpr bool TILED = false;
+  static constexpr long PANEL_VECTORS = 3;
+#endif
   typedef Half Number;
 
   static V multiply_add(V sum, V a, V b) {
@@ -140,9 +151,27 @@ struct Bf16 {
   static V pair(Halves even, Halves odd) { return (V)(widen(even) | (widen(odd) << 16)); }
 };
 
+// Steps that `count` numbers take.
+template <typename F>
+constexpr long numbered_steps(long count) {
+  return (count + F::STEP - 1) / F::STEP;
+}
+
+// The same with the zeros that fill the last tile.
 template <typename F>
 constexpr long steps(long count) {
-  return (count + F::STEP - 1) / F::STEP;
+  const long numbered = numbered_steps<F>(count);
+  return F::TILED ? (numbered + VL - 1) / VL * VL : numbered;
+}
+
+// Zeros behind the numbers of each row [columns], where tiles read on.
+template <typename F>
+void fill_rows(float* to, long rows, long columns) {
+  if constexpr (F::TILED) {
+    const long first = numbered_steps<F>(columns), stride = steps<F>(columns);
+    for (long i = 0; i < rows && first < stride; ++i)
+      store(to + i * stride + first, V{}, stride - first);
+  }
 }
 
 }  // namespace rmbpo::RMBPO_ISA

@@ -1,24 +1,25 @@
 // Products of small matrices, with what follows a product done while its tile is in the L1 cache.
 //
-// The right-hand matrix is copied into panels of up to PANEL_VECTORS vectors of columns first. A
+// The right-hand matrix is copied into panels of up to F::PANEL_VECTORS vectors of columns first. A
 // panel is contiguous, so it stays in L1 while all row blocks pass over it; the matrix itself would
 // fall into few cache sets (a row of 256 floats is 1,024 bytes). A panel begins with one row that
 // the sums start from. F is the format of both operands (formats.h).
 #pragma once
 
-#include "formats.h"
+#include "tiles.h"
 
 namespace rmbpo::RMBPO_ISA {
 
 inline long vectors_of(long columns) { return (columns + VL - 1) / VL; }
 
 // Columns dealt out to panels of even width: a narrow last one would wait for its own sums.
+template <typename F>
 struct Panels {
   long columns, count;
 
   explicit Panels(long columns)
       : columns(columns),
-        count((vectors_of(columns) + PANEL_VECTORS - 1) / PANEL_VECTORS),
+        count((vectors_of(columns) + F::PANEL_VECTORS - 1) / F::PANEL_VECTORS),
         least_(vectors_of(columns) / count),
         wider_(vectors_of(columns) % count) {}
 
@@ -37,6 +38,13 @@ long packed_size(long inner, long columns) {
   return vectors_of(columns) * VL * (steps<F>(inner) + 1);
 }
 
+// Zeros in the rows of a panel's or a matrix's last tile that have no numbers.
+template <typename F>
+void fill_panel(float* end_of_numbers, long inner, long width) {
+  for (long place = 0; place < (steps<F>(inner) - numbered_steps<F>(inner)) * width; place += VL)
+    store(end_of_numbers + place, V{});
+}
+
 // One panel: step by step of from [inner, width] along its rows; sums start from zero.
 template <typename F, typename T>
 void pack_panel(const T* from, long stride, long inner, long width, float* to) {
@@ -50,6 +58,7 @@ void pack_panel(const T* from, long stride, long inner, long width, float* to) {
       store(to + v * VL, F::step_of_rows(row + v * VL, next ? next + v * VL : nullptr,
                                          smaller(VL, width - v * VL)));
   }
+  fill_panel<F>(to, inner, vectors * VL);
 }
 
 constexpr long PREFETCH_ROWS = 16;  // ahead: some 200 cycles
@@ -58,9 +67,9 @@ constexpr long PREFETCH_ROWS = 16;  // ahead: some 200 cycles
 // because the weights come from L3 or memory, which are fast in sequence only.
 template <typename F>
 void pack(const float* from, long inner, long columns, const float* first, float* to) {
-  const Panels panels(columns);
-  const long rows = steps<F>(inner) + 1;
-  for (long row = 0; row < rows; ++row) {
+  const Panels<F> panels(columns);
+  const long rows = steps<F>(inner) + 1, numbered = numbered_steps<F>(inner) + 1;
+  for (long row = 0; row < numbered; ++row) {
     const long k = (row - 1) * F::STEP;
     const float* at = from + k * columns;
     const float* next = k + 1 < inner ? at + columns : nullptr;
@@ -76,6 +85,10 @@ void pack(const float* from, long inner, long columns, const float* first, float
       }
     }
   }
+  for (long p = 0; p < panels.count; ++p) {
+    const long begin = panels.begin(p), width = panels.begin(p + 1) - begin;
+    fill_panel<F>(to + begin * rows + numbered * width, inner, width);
+  }
 }
 
 // VL columns of the transposed matrix, from a row of its panel on: rows of `from`, `rows` of which
@@ -84,7 +97,7 @@ template <typename F>
 void transpose_block(const float* from, long stride, long rows, long k, long inner, long width,
                      float* to) {
   V block[VL];
-  const long left = (inner - k + F::STEP - 1) / F::STEP;
+  const long left = F::TILED ? VL : numbered_steps<F>(inner - k);
   if (rows >= VL && inner - k >= VL * F::STEP) {
 #pragma GCC unroll 16
     for (long j = 0; j < VL; ++j) block[j] = F::steps_of_row(from + j * stride + k, VL * F::STEP);
@@ -104,7 +117,7 @@ void transpose_block(const float* from, long stride, long rows, long k, long inn
 // All panels of the transposed matrix: from [columns, inner], its rows become columns.
 template <typename F>
 void pack_transposed(const float* from, long inner, long columns, float* to) {
-  const Panels panels(columns);
+  const Panels<F> panels(columns);
   const long rows = steps<F>(inner) + 1;
   for (long p = 0; p < panels.count; ++p) {
     const long begin = panels.begin(p), width = panels.begin(p + 1) - begin;
@@ -119,10 +132,26 @@ void pack_transposed(const float* from, long inner, long columns, float* to) {
 }
 
 // A left-hand matrix whose steps go along the rows of from [inner, columns], i.e. the transposed
-// one: in blocks of MAX_ROWS columns, each of which lies step by step.
+// one: in blocks of MAX_ROWS columns, each of which lies step by step; for tiles, row by row.
 template <typename F, typename T>
 void pack_blocks(const T* from, long stride, long inner, long columns, float* to) {
   const long count = steps<F>(inner);
+  if constexpr (F::TILED) {
+    for (long j = 0; j < columns; j += VL)
+      for (long step = 0; step < count; step += VL) {
+        V block[VL];
+        for (long s = 0; s < VL; ++s) {
+          const long k = (step + s) * F::STEP;
+          const T* row = from + k * stride + j;
+          block[s] = k >= inner ? V{}
+                                : F::step_of_rows(row, k + 1 < inner ? row + stride : nullptr,
+                                                  smaller(VL, columns - j));
+        }
+        transpose(block);
+        for (long i = 0; i < VL; ++i) store(to + (j + i) * count + step, block[i]);
+      }
+    return;
+  }
   for (long j = 0; j < columns; j += VL)  // a block at a time: they may lie 4,096 bytes apart
     for (long step = 0; step < count; ++step) {
       const T* row = from + step * F::STEP * stride + j;
@@ -138,7 +167,8 @@ void pack_blocks(const T* from, long stride, long inner, long columns, float* to
 // Places that `pack_blocks` fills.
 template <typename F>
 long blocks_size(long inner, long columns) {
-  return (columns + MAX_ROWS - 1) / MAX_ROWS * MAX_ROWS * steps<F>(inner);
+  constexpr long rows = F::TILED ? TILE : MAX_ROWS;
+  return (columns + rows - 1) / rows * rows * steps<F>(inner);
 }
 
 // Where the step k of row i of a block lies: a[i * stride + k], or a[k * MAX_ROWS + i].
@@ -177,10 +207,34 @@ MultiplyTile tile_of(long rows, long vectors) {
   if constexpr (ROWS > 1) {
     if (rows < ROWS) return tile_of<F, LAYOUT, ROWS - 1>(rows, vectors);
   }
-  static_assert(PANEL_VECTORS == 3);
+  static_assert(F::PANEL_VECTORS <= 3);
   return vectors == 1   ? multiply_tile<F, ROWS, 1, LAYOUT>
          : vectors == 2 ? multiply_tile<F, ROWS, 2, LAYOUT>
                         : multiply_tile<F, ROWS, 3, LAYOUT>;
+}
+
+// The rows that fill tiles, times one panel; returns how many they are. Blocks have rows beyond the
+// matrix's own (`pack_blocks`), so of them it takes all.
+template <Left LAYOUT, typename Finish>
+long multiply_tiles(const float* a, long stride, long rows, long count, const float* panel,
+                    long width, const Finish& finish) {
+  alignas(64) float block[2 * TILE * 2 * TILE];
+  const long vectors = vectors_of(width);
+  if (LAYOUT == Left::blocks) stride = count;
+  const long end = LAYOUT == Left::blocks ? (rows + TILE - 1) / TILE * TILE : rows / TILE * TILE;
+  for (long begin = 0; begin < end;) {
+    const bool high = begin + 2 * TILE <= end;
+    const auto multiply = high ? (vectors > 1 ? Tiles::multiply<2, 2> : Tiles::multiply<2, 1>)
+                               : (vectors > 1 ? Tiles::multiply<1, 2> : Tiles::multiply<1, 1>);
+    multiply(a + begin * stride, stride, panel + vectors * VL, count / TILE, block);
+    const long next = begin + (high ? 2 : 1) * TILE;
+    for (long i = begin; i < smaller(rows, next); ++i)
+      for (long v = 0; v < vectors; ++v)
+        finish(i, v * VL, load(panel + v * VL) + load(block + ((i - begin) * vectors + v) * VL),
+               smaller(VL, width - v * VL));
+    begin = next;
+  }
+  return end;
 }
 
 // a [rows, inner] times one panel of `width` columns. finish(row, column, values, count) takes each
@@ -188,9 +242,12 @@ MultiplyTile tile_of(long rows, long vectors) {
 template <typename F, Left LAYOUT, typename Finish>
 void multiply_panel(const float* a, long stride, long rows, long inner, const float* panel,
                     long width, const Finish& finish) {
-  alignas(64) float tile[MAX_ROWS * PANEL_VECTORS * VL];
   const long vectors = vectors_of(width), count = steps<F>(inner);
-  for (long begin = 0; begin < rows; begin += MAX_ROWS) {
+  long tiled = 0;
+  if constexpr (F::TILED)
+    tiled = multiply_tiles<LAYOUT>(a, stride, rows, count, panel, width, finish);
+  alignas(64) float tile[MAX_ROWS * F::PANEL_VECTORS * VL];
+  for (long begin = tiled; begin < rows; begin += MAX_ROWS) {
     const long height = smaller(MAX_ROWS, rows - begin);
     const float* first = a + begin * (LAYOUT == Left::rows ? stride : count);
     tile_of<F, LAYOUT>(height, vectors)(count, first, stride, panel, tile);
@@ -205,7 +262,7 @@ void multiply_panel(const float* a, long stride, long rows, long inner, const fl
 template <typename F, typename Finish>
 void multiply(const float* a, long stride, long rows, long inner, const float* packed, long columns,
               const Finish& finish) {
-  const Panels panels(columns);
+  const Panels<F> panels(columns);
   for (long p = 0; p < panels.count; ++p) {
     const long column = panels.begin(p);
     multiply_panel<F, Left::rows>(

@@ -15,11 +15,11 @@ struct Level {
 #undef RMBPO_FIELD
 };
 
-// Widest instruction set that both the processor and the operating system allow: avx512bf16,
+// Widest instruction set that both the processor and the operating system allow: amx, avx512bf16,
 // avx512, avx2 or generic.
 const char* cpu_isa();
 
-// Those that this processor can run, widest first.
+// Those that this processor can run, widest first; last a model of `amx`, which any can.
 const std::vector<Level>& usable_levels();
 
 // Its operations run; at first the widest.

@@ -2,12 +2,15 @@
 // gradients and weights stay in one core's caches.
 #pragma once
 
-#include "vectors.h"
+#include "formats.h"
 #include "workspace.h"
 
 namespace rmbpo::RMBPO_ISA {
 
 constexpr long MOST_LAYERS = 16;
+
+// Floats that a row of a layer's outputs takes in either format.
+inline long most_places(long columns) { return larger(columns, steps<Bf16>(columns)); }
 
 // Calls task(e, threads) for each member e. Each thread first takes the same number of members,
 // alone (threads = 1). Then all threads share each member that is left.
@@ -39,7 +42,9 @@ inline void learn(const Networks& net, const float* d_out, const float* const* o
     const long columns = net.ensemble * net.sizes[l + 1];
     d_weights[l] = space.take(net.sizes[l] * columns);
     d_biases[l] = space.take(columns);
-    dz[l] = l + 1 < net.layers ? space.take(net.rows * columns) : nullptr;
+    dz[l] = l + 1 < net.layers
+                ? space.take(net.ensemble * net.rows * most_places(net.sizes[l + 1]))
+                : nullptr;
     parameters[l].gradient = d_weights[l];
     parameters[net.layers + l].gradient = d_biases[l];
   }

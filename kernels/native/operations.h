@@ -32,7 +32,8 @@ struct MlpForward {
   const float* const* biases;  // per layer [networks, 1, outputs]
   float* const* outputs;       // per layer [E, rows, outputs]; the last one only without `save`
   float* const* slopes;        // per hidden layer, with `save` and swish: d output / d its input
-  // Hidden ones are rows of ceil(outputs / 2) places with `bf16`, two numbers in each.
+  // Hidden ones are rows of ceil(outputs / 2) places with `bf16`, two numbers in each; where tiles
+  // multiply, of a multiple of 16 places.
   bool save;
 };
 
@@ -177,6 +178,8 @@ RMBPO_LEVEL(generic)
 RMBPO_LEVEL(avx2)
 RMBPO_LEVEL(avx512)
 RMBPO_LEVEL(avx512bf16)
+RMBPO_LEVEL(amx)
+RMBPO_LEVEL(amx_emulated)
 #undef RMBPO_LEVEL
 #undef RMBPO_DECLARE
 

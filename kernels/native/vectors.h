@@ -14,7 +14,8 @@
 
 namespace rmbpo::RMBPO_ISA {
 
-#if defined(__AVX512F__)
+// RMBPO_TILES: products of bf16 numbers take AMX's tiles, or a model of them (tiles.h)
+#if defined(__AVX512F__) || defined(RMBPO_TILES)
 constexpr long VL = 16;       // floats per vector
 constexpr long MAX_ROWS = 8;  // rows of a tile: 8 x 3 of 32 registers hold sums
 #elif defined(__AVX2__)
@@ -24,7 +25,6 @@ constexpr long MAX_ROWS = 4;  // 4 x 3 of 16
 constexpr long VL = 4;
 constexpr long MAX_ROWS = 4;
 #endif
-constexpr long PANEL_VECTORS = 3;  // columns of a tile, in vectors
 
 typedef float V __attribute__((vector_size(VL * 4)));
 typedef int I __attribute__((vector_size(VL * 4)));

@@ -41,6 +41,8 @@ def test_auto_takes_what_there_is(monkeypatch, device, triton, native, precision
     [
         ("native", "avx512bf16", "fp32", "bf16"),
         ("native", "avx512bf16", "bf16", "fp32"),
+        ("native", "amx", "fp32", "bf16"),
+        ("native", "amx", "bf16", "fp32"),
         ("native", "avx512", "fp32", "fp32"),  # without bf16 products nothing is measured
         ("reference", "avx512bf16", "fp32", "fp32"),
         ("triton", "avx512bf16", "fp32", "tf32"),

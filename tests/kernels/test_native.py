@@ -161,7 +161,9 @@ def test_other_dtypes_precisions_and_levels_are_refused():
         kernels.ensemble_mlp(draw(1, 3, 2), weights, biases, "relu")
     with pytest.raises(ValueError, match="native has precisions fp32 and bf16, found 'tf32'"):
         backend.use("native", "tf32")
-    with pytest.raises(ValueError, match=r"level: expected one of .*generic, found warp"):
+    with pytest.raises(
+        ValueError, match=r"level: expected one of .*generic, amx_emulated, found warp"
+    ):
         native.use_level("warp")
     with pytest.raises(ValueError, match="native needs the CPU, and the device is cuda"):
         backend.choose_backend("native", torch.device("cuda"))

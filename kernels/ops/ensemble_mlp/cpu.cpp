@@ -67,6 +67,7 @@ void forward_layer(const MlpForward& op, long l, const float* in, long in_stride
       F::put(out + i * stride, j, swish, count);
       F::put(slopes + i * stride, j, gate + swish * (1.0f - gate), count);
     });
+  if (l + 1 < net.layers) fill_rows<F>(out, rows, columns);
 }
 
 template <typename F>
@@ -94,6 +95,7 @@ void forward_chunk(const MlpForward& op, const float* packed, float* two, long e
 
 template <typename F>
 void forward_share(const MlpForward& op, long thread, long threads) {
+  [[maybe_unused]] OwnTiles<F> tiles{};
   const Networks& net = op.net;
   long packed_places = 0;
   for (long l = 0; l < net.layers; ++l)
@@ -139,6 +141,7 @@ void backward_chunk(const MlpBackward& op, const float* packed, float* two, long
         const long count = smaller(VL, outputs - j);
         F::put(to + i * steps<F>(outputs), j, load(dz + i * outputs + j, count), count);
       }
+    fill_rows<F>(to, rows, outputs);
     dz = to;
   }
   for (long l = net.layers - 1; l >= (op.d_x ? 0 : 1); --l) {
@@ -163,6 +166,7 @@ void backward_chunk(const MlpBackward& op, const float* packed, float* two, long
         const V h = F::get(saved + i * stride, j, count);
         F::put(to + i * stride, j, h <= 0.0f ? V{} : d, count);
       });
+    fill_rows<F>(to, rows, columns);
     packed += packed_size<F>(inner, columns);
     dz = to;
   }
@@ -170,6 +174,7 @@ void backward_chunk(const MlpBackward& op, const float* packed, float* two, long
 
 template <typename F>
 void backward_share(const MlpBackward& op, long thread, long threads) {
+  [[maybe_unused]] OwnTiles<F> tiles{};
   const Networks& net = op.net;
   const long first = op.d_x ? 0 : 1;
   long packed_places = 0;
@@ -247,26 +252,27 @@ class LayerGradient {
 
 template <typename F>
 void weights_share(const MlpBackward& op, long thread, long threads) {
+  [[maybe_unused]] OwnTiles<F> tiles{};
   const Networks& net = op.net;
   // a panel's work is its inputs times its vectors; + 1 for what a panel costs of itself
-  auto work = [&](long l, const Panels& panels, long p) {
+  auto work = [&](long l, const Panels<F>& panels, long p) {
     return (net.sizes[l] + 1) * vectors_of(panels.width(p));
   };
   long all = 0, widest = 0;
   for (long l = 0; l < net.layers; ++l) {
-    const Panels panels(net.sizes[l + 1]);
+    const Panels<F> panels(net.sizes[l + 1]);
     for (long p = 0; p < panels.count; ++p) all += work(l, panels, p);
     widest = larger(widest, net.sizes[l]);
   }
   all *= net.ensemble;
   const long begin = share(all, thread, threads), end = share(all, thread + 1, threads);
-  const long panel_places = packed_size<F>(net.rows, PANEL_VECTORS * VL);
+  const long panel_places = packed_size<F>(net.rows, F::PANEL_VECTORS * VL);
   float* packed = scratch(panel_places + blocks_size<F>(net.rows, widest));
   float* blocks = packed + panel_places;
   long done = 0;
   for (long e = 0; e < net.ensemble; ++e)
     for (long l = 0; l < net.layers; ++l) {
-      const Panels panels(net.sizes[l + 1]);
+      const Panels<F> panels(net.sizes[l + 1]);
       const LayerGradient<F> layer(op, e, l);
       bool ready = false;
       for (long p = 0; p < panels.count; ++p) {

@@ -130,10 +130,11 @@ class _EnsembleMLP(torch.autograd.Function):
 def native_hidden(x: Tensor, columns: int, precision: str) -> Tensor:
     """Memory for a hidden layer of the native backend, for x [E, B, I].
 
-    [E, B, columns] float32; in bf16 [E, B, ceil(columns / 2)] int32, two numbers in each.
+    [E, B, columns] float32; in bf16 [E, B, W] int32, two numbers in each. W is ceil(columns / 2)
+    up to whole tiles of 16, whether the instruction set has tiles or not.
     """
     if precision == "bf16":
-        return x.new_empty(*x.shape[:2], (columns + 1) // 2, dtype=torch.int32)
+        return x.new_empty(*x.shape[:2], 16 * -(-columns // 32), dtype=torch.int32)
     return x.new_empty(*x.shape[:2], columns)
 
 

@@ -76,7 +76,7 @@ float step_member(const AdversaryStep& op, long e, int threads) {
   const float *outputs[MOST_LAYERS], *slopes[MOST_LAYERS];
   for (long l = 0; l < layers; ++l) {
     const long columns = op.net.sizes[l + 1];
-    const long places = rows * (l + 1 < layers && op.net.bf16 ? (columns + 1) / 2 : columns);
+    const long places = rows * (l + 1 < layers && op.net.bf16 ? steps<Bf16>(columns) : columns);
     outputs[l] = op.outputs[l] + e * places;
     slopes[l] = l + 1 < layers ? op.slopes[l] + e * places : nullptr;
   }

@@ -15,8 +15,8 @@ void step_member(const NominalStep& op, long e, int threads, float* loss, float*
   for (long l = 0; l < layers; ++l) {
     const long columns = op.net.sizes[l + 1];
     biases[l] = op.biases[l] + e * columns;
-    outputs[l] = space.take(rows * columns);
-    slopes[l] = l + 1 < layers ? space.take(rows * columns) : nullptr;
+    outputs[l] = space.take(rows * most_places(columns));
+    slopes[l] = l + 1 < layers ? space.take(rows * most_places(columns)) : nullptr;
   }
   MlpForward forward{};
   forward.net = member.net;

@@ -27,7 +27,7 @@ Pass forward(const SacStep& op, const SacNetwork& network, long ensemble, const 
   net.threads = op.threads;
   const long first = save ? 0 : net.layers - 1;
   for (long l = first; l < net.layers; ++l)
-    pass.outputs[l - first] = space.take(ensemble * net.rows * net.sizes[l + 1]);
+    pass.outputs[l - first] = space.take(ensemble * net.rows * most_places(net.sizes[l + 1]));
   MlpForward mlp{};
   mlp.net = net;
   mlp.biases = network.biases;
