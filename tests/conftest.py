@@ -97,16 +97,17 @@ def _nan_filled_memory():
 
 
 @pytest.fixture(scope="module")
-def model_patience() -> int:
+def model_fit() -> dict[str, int]:
     """Half of the time of a small run went into a model that nobody looks at."""
-    return 1
+    return {"LOOK_EVERY": 4, "PATIENCE_LOOKS": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def short_fits(model_patience):
+def short_fits(model_fit):
     """Few gradient steps show what many do. What other processes train is not shortened."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world_model, "PATIENCE_EPOCHS", model_patience)
+        for name, value in model_fit.items():
+            patch.setattr(world_model, name, value)
         for kind in (ResidualAdversary, PathwiseAdversary, PaperAdversary):
             patch.setattr(kind, "max_steps", 20)
         yield

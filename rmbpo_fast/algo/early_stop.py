@@ -1,9 +1,22 @@
-"""When a fit ends: keeps the best weights and counts the checks without an improvement."""
+"""When a fit ends: keeps the best weights and counts the looks without an improvement."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+# Standard normal's 90 % point: chance alone calls one look in ten an improvement.
+SIGNIFICANT_Z = 1.2816
+
+
+def improves(score: Tensor, on: Tensor) -> bool:
+    """Whether lower scores of the same held-out rows are no chance: a one-sided, paired z-test.
+
+    Args:
+        score, on: [B] each, the new ones and those to beat; lower is better.
+    """
+    gain = on - score
+    return bool(gain.mean() > SIGNIFICANT_Z * gain.std(correction=0) / len(gain) ** 0.5)
 
 
 class EarlyStop:
@@ -12,7 +25,7 @@ class EarlyStop:
     Args:
         parameters: [E, ., .] each, changed in place by whoever trains them.
     Attributes:
-        stale: checks since the last improvement.
+        stale: looks since the last one that counts.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
@@ -21,11 +34,16 @@ class EarlyStop:
         self.stale = 0
 
     @torch.no_grad()
-    def look(self, improved: Tensor) -> None:
-        """Keeps the present weights of the networks that improved: [E] bool, or [] for all."""
+    def look(self, improved: Tensor, counts: bool | None = None) -> None:
+        """Keeps the present weights of the networks that improved.
+
+        Args:
+            improved: [E] bool, or [] for all.
+            counts: whether this look makes the fit go on; any improvement does if absent.
+        """
         for best, now in zip(self._best, self._now, strict=True):
             best.copy_(torch.where(improved.reshape(-1, 1, 1), now, best))
-        self.stale = 0 if improved.any() else self.stale + 1
+        self.stale = 0 if (improved.any() if counts is None else counts) else self.stale + 1
 
     @torch.no_grad()
     def restore(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rmbpo_fast.algo.correlation import noise_factor
-from rmbpo_fast.algo.early_stop import EarlyStop
+from rmbpo_fast.algo.early_stop import EarlyStop, improves
 from rmbpo_fast.algo.nets import EnsembleMLP
 from rmbpo_fast.algo.optim import Adam
 from rmbpo_fast.algo.replay import ReplayBuffer, take_rows
@@ -20,14 +20,15 @@ from rmbpo_fast.kernels import Nominal, bound_logvar, gaussian_log_prob, nominal
 from rmbpo_fast.worlds.transition import Transition
 
 # Gradient steps that one call of `train_steps` takes: enough to hide a graph's launch.
-STEPS_AT_ONCE = 16
+STEPS_AT_ONCE = 25
 # what pulls the soft bounds of p_theta's log-variance together, per predicted number (PETS)
 BOUND_PULL = 0.01
 LEARNING_RATE = 1e-3
 # of the real rows, drawn afresh at each fit
 HOLDOUT_SHARE, HOLDOUT_MAX_ROWS = 0.2, 5_000
-# a fit ends after so many epochs in which no member improved by more than 1 %
-PATIENCE_EPOCHS = 5
+# A fit looks at the held-out rows after so many gradient steps, and ends after so many looks
+# without an improvement, or at the most steps. MBPO looks once an epoch, which grows with the data.
+LOOK_EVERY, PATIENCE_LOOKS, MAX_STEPS = 100, 5, 2_500
 
 
 def weight_decays(layers: int) -> list[float]:
@@ -171,15 +172,19 @@ class WorldModel(nn.Module):
         generator: torch.Generator,
         train_steps: Callable[[Tensor], None] | None = None,
     ) -> dict[str, Tensor | float]:
-        """Trains on all real data until no member improves, then chooses the elites.
+        """Trains on all real data until the held-out likelihood stops rising; chooses the elites.
 
         A fresh holdout split and, per member, one bootstrap of the training rows are drawn for
-        the whole fit: a bootstrap drawn anew at each epoch would show all members the same data.
+        the whole fit: batches drawn from all of them would show all members the same data.
+
+        What ends a fit is the members' mean negative log-likelihood of each held-out row, compared
+        with that of the last look which improved it (`improves`), because rollouts draw from the
+        Gaussian: MBPO's squared error leaves its width out. Each member keeps its own best weights.
 
         Args:
-            train_steps: what trains on whole batches, perhaps a graph; `train_steps` if absent.
+            train_steps: what trains on some batches, perhaps a graph; `train_steps` if absent.
         Raises:
-            DivergedError: the holdout error is not finite.
+            DivergedError: the held-out likelihood is not finite.
         """
         config, device = self.config, self.net.weights[0].device
         data = real.all()
@@ -193,36 +198,34 @@ class WorldModel(nn.Module):
         picks = torch.randint(train, (members, train), generator=generator, device=device)
         bootstrap = order[holdout:][picks]  # [E, train]
 
-        best_mse = torch.full((members,), torch.inf, device=device)
-        early_stop, epochs = EarlyStop(self.net.parameters()), 0
-        while early_stop.stale < PATIENCE_EPOCHS:
-            shuffle = torch.rand(members, train, generator=generator, device=device).argsort(1)
-            rows = bootstrap.gather(1, shuffle)
-            full, rest = divmod(train, config.model_batch_size)
-            batches = rows[:, : train - rest].reshape(members, full, config.model_batch_size)
-            batches = batches.transpose(0, 1)  # [steps, E, B]
-            grouped = full - full % STEPS_AT_ONCE
-            groups = (*batches[:grouped].split(STEPS_AT_ONCE), *batches[grouped:].split(1))
-            for group in filter(len, groups):  # split leaves one empty group of none
-                (train_steps or self.train_steps)(group)
-            if rest:
-                self._train_step(rows[:, train - rest :])
-            mse, _ = self._holdout_error(held_inputs, held_targets)
-            if not torch.isfinite(mse).all():
-                raise DivergedError(f"the world model's holdout error is {mse.tolist()}")
-            improved = mse < 0.99 * best_mse
-            best_mse = torch.where(improved, mse, best_mse)
-            early_stop.look(improved)
-            epochs += 1
+        best = torch.full((members,), torch.inf, device=device)
+        to_beat = None
+        early_stop, steps = EarlyStop(self.net.parameters()), 0
+        while steps < MAX_STEPS and early_stop.stale < PATIENCE_LOOKS:
+            shape = (members, min(LOOK_EVERY, MAX_STEPS - steps) * config.model_batch_size)
+            picks = torch.randint(train, shape, generator=generator, device=device)
+            rows = bootstrap.gather(1, picks).unflatten(1, (-1, config.model_batch_size))
+            for batches in rows.transpose(0, 1).split(STEPS_AT_ONCE):  # [T, E, B]
+                (train_steps or self.train_steps)(batches)
+                steps += len(batches)
+            row_nll = self._row_nll(held_inputs, held_targets)
+            nll, score = row_nll.mean(1), row_nll.mean(0)
+            if not torch.isfinite(nll).all():
+                raise DivergedError(f"the world model's held-out likelihood is {nll.tolist()}")
+            goes_on = to_beat is None or improves(score, to_beat)
+            if goes_on:
+                to_beat = score
+            early_stop.look(nll < best, goes_on)
+            best = torch.minimum(best, nll)
         early_stop.restore()
-        self.elites.copy_(best_mse.argsort()[: config.num_elites])
-        mse, nll = self._holdout_error(held_inputs, held_targets)
+        self.elites.copy_(best.argsort()[: config.num_elites])
         if config.correlated_noise:
             self._fit_correlation(held_inputs, held_targets)
+        mse = self._holdout_mse(held_inputs, held_targets)
         return {
-            "world_model/nll_nats": nll.mean(),
-            "world_model/epochs": float(epochs),
-            **{f"world_model/nll_nats_{i}": nll[i] for i in range(members)},
+            "world_model/nll_nats": best.mean(),
+            "world_model/steps": float(steps),
+            **{f"world_model/nll_nats_{i}": best[i] for i in range(members)},
             **{f"world_model/holdout_mse_{i}": mse[i] for i in range(members)},
         }
 
@@ -242,13 +245,16 @@ class WorldModel(nn.Module):
         self.input_std.copy_(torch.where(std < 1e-5, 1.0, std))
 
     @torch.no_grad()
-    def _holdout_error(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean squared error over (rows, D), and mean negative log-likelihood in nats, [E] each."""
-        members = self.config.num_members
-        mean, logvar = self.predict(inputs.expand(members, -1, -1))
-        targets = targets.expand_as(mean)
-        nll = -gaussian_log_prob(targets, mean, logvar).mean(-1)
-        return (targets - mean).square().mean(dim=(1, 2)), nll
+    def _row_nll(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Negative log-likelihood in nats of inputs [B, S + A] and targets [B, D]: [E, B]."""
+        mean, logvar = self.predict(inputs.expand(self.config.num_members, -1, -1))
+        return -gaussian_log_prob(targets.expand_as(mean), mean, logvar)
+
+    @torch.no_grad()
+    def _holdout_mse(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error over (rows, D), [E]."""
+        mean, _ = self.predict(inputs.expand(self.config.num_members, -1, -1))
+        return (targets - mean).square().mean(dim=(1, 2))
 
     @torch.no_grad()
     def _fit_correlation(self, inputs: Tensor, targets: Tensor) -> None:

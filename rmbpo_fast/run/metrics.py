@@ -32,7 +32,7 @@ def columns(num_members: int, of_learner: Sequence[str]) -> list[str]:
         "env/steps",
         "env/steps_per_s",
         "world_model/nll_nats",
-        "world_model/epochs",
+        "world_model/steps",
         *(f"world_model/nll_nats_{i}" for i in range(num_members)),
         *(f"world_model/holdout_mse_{i}" for i in range(num_members)),
         "world_model/elites",

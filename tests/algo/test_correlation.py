@@ -86,7 +86,7 @@ def pushed():
     data, model = _pushed(2_000, generator), _model(CORRELATED, generator)
     with pytest.MonkeyPatch.context() as patch:
         # enough to learn the noise's level, which the optimum below depends on
-        patch.setattr(world_model, "PATIENCE_EPOCHS", 20)
+        patch.setattr(world_model, "PATIENCE_LOOKS", 20)
         model.fit(data, generator)
     return model, data
 

@@ -29,7 +29,7 @@ def _data(count, generator, noise=0.0):
 
 
 def test_overfits_64_transitions(generator, monkeypatch):
-    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 20)
+    monkeypatch.setattr(world_model, "PATIENCE_LOOKS", 20)
     monkeypatch.setattr(world_model, "LEARNING_RATE", 5e-3)
     model, data = _model(generator), _data(64, generator)
     report = model.fit(data, generator)
@@ -38,11 +38,10 @@ def test_overfits_64_transitions(generator, monkeypatch):
     mean, _ = model.predict(inputs)
     error = (mean[..., -1] - rows.reward).square().mean() / rows.reward.var()
     assert error < 0.02
-    assert report["world_model/epochs"] > 60
+    assert report["world_model/steps"] > 1_000
 
 
 def test_learns_the_noise_level_as_exp_of_half_the_logvar(generator, monkeypatch):
-    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 15)
     model = _model(generator)
     data = _data(4_000, generator, noise=0.2)
     model.fit(data, generator)
@@ -64,31 +63,79 @@ def test_inputs_are_normalised_and_constant_ones_left_alone(generator):
     assert inputs[:, 0].std().item() == pytest.approx(1.0, abs=0.1)
 
 
-def test_elites_are_the_members_with_the_lowest_holdout_error(generator, monkeypatch):
-    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 1)
+def test_elites_are_the_members_with_the_highest_held_out_likelihood(generator, monkeypatch):
+    monkeypatch.setattr(world_model, "PATIENCE_LOOKS", 1)
     model = _model(generator)
     report = model.fit(_data(300, generator), generator)
-    errors = torch.stack([report[f"world_model/holdout_mse_{i}"] for i in range(7)])
-    assert sorted(model.elites.tolist()) == sorted(errors.argsort()[:5].tolist())
+    nll = torch.stack([report[f"world_model/nll_nats_{i}"] for i in range(7)])
+    assert sorted(model.elites.tolist()) == sorted(nll.argsort()[:5].tolist())
+
+
+def _fit_that_sees(scores, generator, monkeypatch):
+    """A fit whose looks find these scores [looks, E, rows]; its report, and the weights kept."""
+    monkeypatch.setattr(world_model, "LOOK_EVERY", 2)
+    model, looks, seen = _model(generator), iter(scores), []
+
+    def look(inputs, targets):
+        seen.append(model.net.weights[0].detach().clone())
+        return next(looks)
+
+    monkeypatch.setattr(model, "_row_nll", look)
+    report = model.fit(_data(500, generator), generator)
+    return report, seen, model.net.weights[0]
+
+
+def test_a_fit_ends_after_five_looks_that_chance_explains(generator, monkeypatch):
+    """A hundred rows: a gain of 0.1 standard errors doesn't count, one of 2 does."""
+    levels = torch.tensor([0.0, -0.02, -0.3, *[-0.32] * 5])
+    noise = torch.randn(8, 100, generator=generator)
+    noise = (noise - noise.mean(1, keepdim=True)) / noise.std(1, keepdim=True)
+    scores = (levels[:, None] + noise)[:, None].expand(-1, 7, -1)
+    report, *_ = _fit_that_sees(scores, generator, monkeypatch)
+    # the first look counts, the third does, and five don't
+    assert report["world_model/steps"] == 2 * 8
+
+
+def test_each_member_keeps_the_weights_of_its_own_best_look(generator, monkeypatch):
+    scores = torch.zeros(8, 7, 100)
+    scores[2, 0] = -1.0
+    scores[4, 1] = -1.0
+    report, seen, kept = _fit_that_sees(scores, generator, monkeypatch)
+    assert report["world_model/steps"] == 2 * 8  # five after the third look
+    for member, look in ((0, 2), (1, 4), (2, 0)):
+        assert torch.equal(kept[member], seen[look][member])
+
+
+@pytest.mark.parametrize("count", [300, 30_000])
+def test_a_fit_takes_no_more_steps_however_much_data_there_is(count, generator, monkeypatch):
+    """Each look finds an improvement here."""
+    monkeypatch.setattr(world_model, "MAX_STEPS", 33)
+    monkeypatch.setattr(world_model, "LOOK_EVERY", 10)
+    model = _model(generator)
+    better = iter(range(0, -100, -1))
+    monkeypatch.setattr(
+        model, "_row_nll", lambda x, y: torch.full((7, len(x)), float(next(better)))
+    )
+    steps = []
+    monkeypatch.setattr(model, "_train_step", steps.append)
+    report = model.fit(_data(count, generator), generator)
+    assert len(steps) == report["world_model/steps"] == 33
+    assert all(rows.shape == (7, 256) for rows in steps)
 
 
 def test_each_member_sees_one_bootstrap_for_the_whole_fit(generator, monkeypatch):
-    """Members get different rows, and a member the same ones in each epoch."""
-    monkeypatch.setattr(world_model, "PATIENCE_EPOCHS", 3)
-    model, data = _model(generator, model_batch_size=1_000), _data(100, generator)
+    """Members get different rows, and a member the same ones from its first batch to its last."""
+    monkeypatch.setattr(world_model, "PATIENCE_LOOKS", 1)
+    model, data = _model(generator), _data(100, generator)
     seen = []
-    original = world_model.nominal_step_
-
-    def spy(inputs, *more):
-        seen.append(inputs[..., 0].sort(dim=1).values)
-        return original(inputs, *more)
-
-    monkeypatch.setattr(world_model, "nominal_step_", spy)
+    monkeypatch.setattr(model, "_train_step", seen.append)
     model.fit(data, generator)
-    assert len(seen) > 3
-    assert all(torch.equal(epoch, seen[0]) for epoch in seen)
-    assert not torch.equal(seen[0][0], seen[0][1])
-    assert len(set(seen[0][0].tolist())) < 70  # 80 draws with replacement from 80 rows
+    first, last = (torch.cat(half, dim=1) for half in (seen[:50], seen[50:]))
+    rows = [set(member.tolist()) for member in first]
+    assert [set(member.tolist()) for member in last] == rows
+    # of 80 training rows, 80 draws with replacement leave out a third
+    assert all(40 < len(member) < 62 for member in rows)
+    assert len({frozenset(member) for member in rows}) == 7
 
 
 def test_member_choice_equals_the_full_prediction(generator):
@@ -125,5 +172,5 @@ def test_weight_decay_is_the_gradient_of_half_the_squared_sum(generator):
 def test_a_diverged_fit_says_so(generator):
     model, data = _model(generator), _data(100, generator)
     data.rows[0, 3] = torch.nan
-    with pytest.raises(DivergedError, match="holdout error"):
+    with pytest.raises(DivergedError, match="held-out likelihood"):
         model.fit(data, generator)

@@ -67,10 +67,7 @@ def test_the_estimate_counts_what_a_run_does(small):
     assert seconds(update_s=1.0) == (1_000, 1_000)  # after 50 random steps, one each
     assert seconds(adversary_s=1.0) == (20, 20)
     assert seconds(rollout_s=1.0) == (1 + 2 + 3 * 18,) * 2  # k grows with the epochs
-    low, high = seconds(model_batch_s=1.0, model_batches=50.0)
-    batches = [-(-(0.8 * rows) // 256) for rows in range(50, 1_050, 50)]
-    assert low == 6 * sum(batches)
-    assert high == sum(max(5 * 6 * b, 50) for b in batches)
+    assert seconds(model_step_s=1.0) == (20 * 6 * 100, 20 * 2_500)  # per fit
     resumed = trial.estimate(trial.Pace(1.0, 1.0), config, 1_000)
     assert resumed == (100, 100)
     no_adversary = trial.estimate(trial.Pace(0, 0, adversary_s=1.0), config.replace(eta=0.0), 0)
@@ -82,7 +79,7 @@ def test_a_trial_times_every_part(small, more):
     pace = trial.measure(small.replace(**more), torch.device("cpu"))
     assert pace.env_s > 0
     assert pace.update_s > 0
-    learned = (pace.model_batch_s, pace.model_batches, pace.adversary_s, pace.rollout_s)
+    learned = (pace.model_step_s, pace.adversary_s, pace.rollout_s)
     assert all(part == 0 if more.get("algo") == "sac" else part > 0 for part in learned)
 
 

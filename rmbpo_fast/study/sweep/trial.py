@@ -1,12 +1,9 @@
 """How long a run will take: its parts, timed for some seconds, times how often each is due.
 
-What can't be known beforehand is how many epochs the model's later fits take. The estimate is a
-range: from none that improves the model to five times as many epochs, or the first fit's gradient
-steps if more (ours: on average Hopper's fits took 3.9 to 4.6 times as many, the pendulum's 2.6 to
-5.3 times).
+What can't be known beforehand is how many gradient steps the model's fits take. The estimate is a
+range: from fits that improve nothing to fits that take the most steps.
 """
 
-import math
 import tempfile
 import time
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ from pathlib import Path
 import torch
 
 from rmbpo_fast.algo.rollout import horizon_at
-from rmbpo_fast.algo.world_model import HOLDOUT_MAX_ROWS, HOLDOUT_SHARE, PATIENCE_EPOCHS
+from rmbpo_fast.algo.world_model import LOOK_EVERY, MAX_STEPS, PATIENCE_LOOKS
 from rmbpo_fast.config import Config
 from rmbpo_fast.run.accelerate import accelerate
 from rmbpo_fast.run.agent import build
@@ -25,7 +22,8 @@ from rmbpo_fast.worlds.tasks import find_task
 
 _TRIAL_ROWS = 1_000
 _TRIAL_UPDATES = 40
-_MOST_EPOCHS = 5  # times the fewest
+# gradient steps of a fit of p_theta that improves nothing after its first look
+_FEWEST_MODEL_STEPS = LOOK_EVERY * (PATIENCE_LOOKS + 1)
 
 
 @dataclass(frozen=True)
@@ -35,24 +33,16 @@ class Pace:
     Attributes:
         env_s: a real step, the policy's action included.
         update_s: a policy update.
-        model_batch_s: a gradient step of p_theta.
-        model_batches: gradient steps of its first fit.
+        model_step_s: a gradient step of p_theta.
         adversary_s: a fit of g_psi, 0 without one.
         rollout_s: rollouts one step long.
     """
 
     env_s: float
     update_s: float
-    model_batch_s: float = 0.0
-    model_batches: float = 0.0
+    model_step_s: float = 0.0
     adversary_s: float = 0.0
     rollout_s: float = 0.0
-
-
-def _model_batches(config: Config, rows: int) -> int:
-    """Gradient steps of an epoch of p_theta on so many real rows."""
-    held_out = min(int(HOLDOUT_SHARE * rows), HOLDOUT_MAX_ROWS)
-    return max(1, math.ceil((rows - held_out) / config.model.model_batch_size))
 
 
 def measure(config: Config, device: torch.device) -> Pace:
@@ -85,16 +75,13 @@ def measure(config: Config, device: torch.device) -> Pace:
         with tempfile.TemporaryDirectory() as folder:
             metrics = Metrics(Path(folder), agent.metrics_header(), wait)
             fit_and_imagine(agent, steps, metrics)  # also warms up, and captures graphs
-            first_epochs = metrics.averages()["world_model/epochs"]
             metrics.flush(stepped, 0)
             fit_and_imagine(agent, steps, metrics)
-            epochs = metrics.averages()["world_model/epochs"]
+            model_steps = metrics.averages()["world_model/steps"]
             seconds = dict(metrics.watch.seconds)
             metrics.close()
-        batches = _model_batches(config, stepped)
         parts = {
-            "model_batch_s": seconds["world_model"] / (epochs * batches),
-            "model_batches": first_epochs * batches,
+            "model_step_s": seconds["world_model"] / model_steps,
             "adversary_s": seconds["adversary"],
             "rollout_s": seconds["rollout"] / agent.progress.horizon,
         }
@@ -121,9 +108,8 @@ def estimate(pace: Pace, config: Config, done: int) -> tuple[float, float]:
         return low, high
     adversary_s = pace.adversary_s if config.adversary.adversarial else 0.0
     for step in range(max(done, first), total, config.model.fit_every_steps):
-        fewest = (PATIENCE_EPOCHS + 1) * _model_batches(config, step)
         horizon = horizon_at(step // config.task.epoch_steps, config.rollout)
         rest = adversary_s + pace.rollout_s * horizon
-        low += pace.model_batch_s * fewest + rest
-        high += pace.model_batch_s * max(_MOST_EPOCHS * fewest, pace.model_batches) + rest
+        low += pace.model_step_s * _FEWEST_MODEL_STEPS + rest
+        high += pace.model_step_s * MAX_STEPS + rest
     return low, high
