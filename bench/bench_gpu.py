@@ -76,7 +76,7 @@ def _adversary(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
 
 
 def _imagine(agent: Agent, steps: Any) -> tuple[Callable[[], Any], int, str]:
-    return lambda: steps.imagine(HORIZON, True), HORIZON, "imagined step of 100,000 rows"
+    return lambda: steps.imagine(HORIZON, True, 100_000), HORIZON, "imagined step of 100,000 rows"
 
 
 @pytest.mark.parametrize("part", [_update, _world_model, _adversary, _imagine])

@@ -125,7 +125,7 @@ def launches(backend: str) -> dict[str, int]:
             "SAC update": lambda: steps.update(1),
             "ensemble step": lambda: steps.fit_model(rows),
             "adversary step": lambda: steps.fit_adversary(rows),
-            "imagined step": lambda: steps.imagine(1, True),
+            "imagined step": lambda: steps.imagine(1, True, agent.config.rollout.rollout_rows),
         }
         found = {}
         for name, function in parts.items():

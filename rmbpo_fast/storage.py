@@ -60,6 +60,7 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> Tree:
 def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Tree) -> None:
     """The inverse of `optimizer_state`, for an optimiser over the same parameters."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.state.clear()  # one that hadn't stepped yet has none
     for index, saved in state.items():
         param = params[int(index)]
         # fused Adam keeps its step counter on the parameter's device, as everything else

@@ -43,11 +43,13 @@ class Progress:
 
     Attributes:
         env_step: real steps so far.
+        learned_step: those that models and policies have been trained after.
         fit_step: real step of the last fit, None before the first.
         horizon: rollout length k that the imagined buffers were sized for.
     """
 
     env_step: int = 0
+    learned_step: int = 0
     fit_step: int | None = None
     horizon: int = 1
 

@@ -160,6 +160,6 @@ class Display(LiveView):
         ]
         last = Text(f"last epoch: {', '.join(shares)}" if shares else "", "dim")
         if self._stopping():
-            stop = "stopping after this step, then saving; once more stops without saving"
+            stop = "stopping, then saving; once more stops without saving"
             last = Text(stop, "bold")
         return Group(Text(self._title, "bold"), self._bar, table, last)

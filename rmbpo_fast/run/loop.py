@@ -18,9 +18,10 @@ from rmbpo_fast.run.checkpoint import list_checkpoints, save_checkpoint, step_of
 from rmbpo_fast.run.display import Display
 from rmbpo_fast.run.journal import JournalWriter
 from rmbpo_fast.run.metrics import Metrics
-from rmbpo_fast.run.state import check_finite, state_tree
-from rmbpo_fast.run.stop import StopRequest
+from rmbpo_fast.run.state import check_finite, state_tree, undo_of_fit
+from rmbpo_fast.run.stop import Stopped, StopRequest
 from rmbpo_fast.seeding import seed_for
+from rmbpo_fast.worlds.envs import Episode
 from rmbpo_fast.worlds.episodes import play
 
 # rows imagined at a time on a CPU, per elite: they fit its cache
@@ -38,8 +39,8 @@ class Steps(NamedTuple):
         store: real transitions, packed [N, W].
         fit_model: gradient steps of p_theta. [T, E, B] rows of its data.
         fit_adversary: gradient steps of g_psi. [T, E, B] rows of the real data.
-        imagine: horizon, and whether g_psi has joined -> how many imagined transitions of the first
-            player were stored, [].
+        imagine: horizon, whether g_psi has joined, number of start states -> how many imagined
+            transitions of the first player were stored, [].
         update: number of policy updates -> the first player's last metrics.
     """
 
@@ -48,8 +49,21 @@ class Steps(NamedTuple):
     store: Callable[[Tensor], None]
     fit_model: Callable[[Tensor], None]
     fit_adversary: Callable[[Tensor], None]
-    imagine: Callable[[int, bool], Tensor]
+    imagine: Callable[[int, bool, int], Tensor]
     update: Callable[[int], dict[str, Tensor]]
+
+    def checked(self, check: Callable[[], None]) -> "Steps":
+        """The same with a check before each piece of a phase that may take minutes."""
+
+        def first(function: Callable[..., Any]) -> Callable[..., Any]:
+            def checked(*arguments: Any) -> Any:
+                check()
+                return function(*arguments)
+
+            return checked
+
+        long = ("act_deterministic", "fit_model", "fit_adversary", "imagine")
+        return self._replace(**{name: first(getattr(self, name)) for name in long})
 
 
 def make_steps(agent: Agent) -> Steps:
@@ -69,14 +83,34 @@ def make_steps(agent: Agent) -> Steps:
         store=agent.real.add_,
         fit_model=agent.world_model.train_steps,
         fit_adversary=fit_adversary,
-        imagine=lambda horizon, joined: imagine_all(agent, horizon, joined),
+        imagine=lambda horizon, joined, rows: imagine_for_all(agent, horizon, joined, rows),
         update=lambda updates: update_policies(agent, updates),
     )
 
 
 def fit_and_imagine(agent: Agent, steps: Steps, metrics: Metrics) -> None:
-    """Steps 1 to 3 of the loop: p_theta on the real data, g_psi around it, rollouts in g_psi."""
-    config, streams, progress = agent.config, agent.streams, agent.progress
+    """Steps 1 to 3 of the loop: p_theta on the real data, g_psi around it, rollouts in g_psi.
+
+    Raises:
+        Stopped: a stop was asked for. Everything is then as before, to begin again on --resume.
+    """
+    progress, horizon = agent.progress, horizon_at(agent.epoch, agent.config.rollout)
+    if horizon != progress.horizon:
+        progress.horizon = horizon
+        for player in agent.players:
+            player.imagined.resize_(imagined_capacity(agent.config, horizon))
+    undo, metrics_before = undo_of_fit(agent), metrics.state_dict()
+    try:
+        _fit_and_imagine(agent, steps, metrics)
+    except Stopped:
+        undo()
+        metrics.resume({**metrics_before, "env_step": progress.env_step})
+        raise
+    progress.fit_step = progress.env_step
+
+
+def _fit_and_imagine(agent: Agent, steps: Steps, metrics: Metrics) -> None:
+    streams, horizon = agent.streams, agent.progress.horizon
     with metrics.watch.phase("world_model"):
         metrics.add(agent.world_model.fit(agent.real, streams["world_model"], steps.fit_model))
         metrics.note("world_model/elites", " ".join(map(str, agent.world_model.elites.tolist())))
@@ -84,22 +118,16 @@ def fit_and_imagine(agent: Agent, steps: Steps, metrics: Metrics) -> None:
             metrics.add(agent.rule.fit(agent.real, streams["termination"]))
     joined = adversary_phase(agent, steps, metrics)
     with metrics.watch.phase("rollout"):
-        horizon = horizon_at(agent.epoch, config.rollout)
-        if horizon != progress.horizon:
-            progress.horizon = horizon
-            for player in agent.players:
-                player.imagined.resize_(imagined_capacity(config, horizon))
-        stored = steps.imagine(horizon, joined)
+        stored = imagine_all(agent, steps, horizon, joined)
         if not len(agent.players[0].imagined):
             raise DivergedError("no imagined transition is finite")
         metrics.add(
             {
                 "rollout/horizon_steps": float(horizon),
                 "rollout/imagined_steps": stored,
-                "rollout/alive_length_mean": stored / config.rollout.rollout_rows,
+                "rollout/alive_length_mean": stored / agent.config.rollout.rollout_rows,
             }
         )
-    progress.fit_step = progress.env_step
 
 
 def adversary_phase(agent: Agent, steps: Steps, metrics: Metrics) -> bool:
@@ -115,28 +143,35 @@ def adversary_phase(agent: Agent, steps: Steps, metrics: Metrics) -> bool:
     return True
 
 
-def imagine_all(agent: Agent, horizon: int, joined: bool) -> Tensor:
-    """Rollouts of every player; [] how many steps of the first one's were stored.
+def imagine_all(agent: Agent, steps: Steps, horizon: int, joined: bool) -> Tensor:
+    """Rollouts of every player from --rollout-rows real states; [] how many steps of the first
+    one's were stored.
 
     Args:
         joined: g_psi has. Until then the world is p_theta's, so a run is MBPO to the last bit.
     """
-    stored = [imagine_for(agent, player, horizon, joined) for player in agent.players]
+    config, device = agent.config, agent.real.rows.device
+    rows = config.rollout.rollout_rows
+    chunk = CHUNK_ROWS_PER_ELITE * config.model.num_elites if device.type == "cpu" else rows
+    stored = torch.zeros((), dtype=torch.int64, device=device)
+    for first in range(0, rows, chunk):
+        stored += steps.imagine(horizon, joined, min(chunk, rows - first))
+    return stored
+
+
+def imagine_for_all(agent: Agent, horizon: int, joined: bool, rows: int) -> Tensor:
+    """Rollouts of every player from so many real states; how many of the first were stored, []."""
+    stored = [imagine_for(agent, player, horizon, joined, rows) for player in agent.players]
     return stored[0]
 
 
-def imagine_for(agent: Agent, player: Player, horizon: int, joined: bool) -> Tensor:
-    """Rollouts of one policy from --rollout-rows real states; how many steps were stored, []."""
-    config, device, stream = agent.config, agent.real.rows.device, agent.streams
-    rows, drawn = config.rollout.rollout_rows, stream[player.rollout_stream]
-    chunk = CHUNK_ROWS_PER_ELITE * config.model.num_elites if device.type == "cpu" else rows
+def imagine_for(agent: Agent, player: Player, horizon: int, joined: bool, rows: int) -> Tensor:
+    """Rollouts of one policy from so many real states; how many steps were stored, []."""
+    drawn = agent.streams[player.rollout_stream]
+    starts = agent.real.sample(rows, drawn).obs
+    starts = spread_starts(starts, agent.config.rollout.start_spread, agent.rule, drawn)
     world = agent.world_of(player, joined)
-    stored = torch.zeros((), dtype=torch.int64, device=device)
-    for first in range(0, rows, chunk):
-        starts = agent.real.sample(min(chunk, rows - first), drawn).obs
-        starts = spread_starts(starts, config.rollout.start_spread, agent.rule, drawn)
-        stored += imagine(starts, horizon, world, player.learner, player.imagined, drawn)
-    return stored
+    return imagine(starts, horizon, world, player.learner, player.imagined, drawn)
 
 
 def update_policies(agent: Agent, updates: int) -> dict[str, Tensor]:
@@ -169,6 +204,32 @@ def act_and_store(agent: Agent, steps: Steps, journal: JournalWriter) -> None:
     journal.append(rows.numpy())
     steps.store(rows.to(device))
     agent.progress.env_step += len(rows)
+
+
+def count_episodes(episodes: list[Episode], metrics: Metrics) -> None:
+    """Takes the finished episodes into the epoch's metrics."""
+    for episode in episodes:
+        metrics.add({"train/return_mean": episode.episode_return})
+    metrics.count("train/episodes", len(episodes))
+    episodes.clear()
+
+
+def learn(agent: Agent, steps: Steps, metrics: Metrics) -> None:
+    """After real steps: a fit and rollouts where they are due, then the policy updates."""
+    config, progress = agent.config, agent.progress
+    stepped = progress.env_step - progress.learned_step
+    if progress.env_step >= config.task.random_steps:
+        due = progress.fit_step is None or (
+            progress.env_step - progress.fit_step >= config.model.fit_every_steps
+        )
+        if due and config.adversary.algo != "sac":
+            fit_and_imagine(agent, steps, metrics)
+        with metrics.watch.phase("sac"):
+            updates = config.sac.updates_per_step * stepped
+            metrics.add(steps.update(updates))
+            metrics.count("sac/updates", updates)
+    metrics.count("env/steps", stepped)
+    progress.learned_step = progress.env_step
 
 
 def write_policy(agent: Agent, file: Path) -> None:
@@ -219,8 +280,11 @@ def train(
     display: Display,
     stop: StopRequest,
 ) -> None:
-    """Runs until --total-env-steps or a stop is asked for, and saves."""
-    config, progress, episodes = agent.config, agent.progress, agent.envs.episodes
+    """Runs until --total-env-steps or a stop is asked for, and saves.
+
+    A stop ends a fit, rollouts and an evaluation at once; they begin again when the run goes on.
+    """
+    config, progress, steps = agent.config, agent.progress, steps.checked(stop.check)
     checkpoints = list_checkpoints(run_dir)
     saved_step = step_of(checkpoints[-1]) if checkpoints else 0
 
@@ -232,33 +296,25 @@ def train(
             write_policy(agent, run_dir / FILE_NAME)
             save_checkpoint(run_dir, progress.env_step, tree, KEPT_CHECKPOINTS)
 
-    while progress.env_step < config.task.total_env_steps and stop.signal is None:
-        before = progress.env_step
-        with metrics.watch.phase("env"):
-            act_and_store(agent, steps, journal)
-        stepped = progress.env_step - before
-        for episode in episodes:
-            metrics.add({"train/return_mean": episode.episode_return})
-        metrics.count("train/episodes", len(episodes))
-        episodes.clear()
-        if progress.env_step >= config.task.random_steps:
-            due = progress.fit_step is None or (
-                progress.env_step - progress.fit_step >= config.model.fit_every_steps
-            )
-            if due and config.adversary.algo != "sac":
-                fit_and_imagine(agent, steps, metrics)
-            with metrics.watch.phase("sac"):
-                updates = config.sac.updates_per_step * stepped
-                metrics.add(steps.update(updates))
-                metrics.count("sac/updates", updates)
-        metrics.count("env/steps", stepped)
-        display.step(progress.env_step)
-        epoch_steps = config.task.epoch_steps
-        # by the last row, not the last step: a killed process may have left an epoch without one
-        if progress.env_step // epoch_steps > metrics.last_step // epoch_steps:
-            display.epoch(end_epoch(agent, steps, metrics, run_dir))
-        if progress.env_step - saved_step >= config.run.checkpoint_every_steps:
-            save()
-            saved_step = progress.env_step
+    epoch_steps = config.task.epoch_steps
+    try:
+        while True:
+            # what a stop has left undone comes first when a run goes on
+            if progress.learned_step < progress.env_step:
+                learn(agent, steps, metrics)
+                display.step(progress.env_step)
+            if progress.env_step // epoch_steps > metrics.last_step // epoch_steps:
+                display.epoch(end_epoch(agent, steps, metrics, run_dir))
+            if progress.env_step - saved_step >= config.run.checkpoint_every_steps:
+                save()
+                saved_step = progress.env_step
+            if progress.env_step >= config.task.total_env_steps:
+                break
+            stop.check()
+            with metrics.watch.phase("env"):
+                act_and_store(agent, steps, journal)
+            count_episodes(agent.envs.episodes, metrics)
+    except Stopped:
+        pass
     if progress.env_step > saved_step:
         save()

@@ -1,5 +1,7 @@
 """The joint state of a run's parts: what a checkpoint holds, and how a fresh agent takes it."""
 
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -10,6 +12,8 @@ from rmbpo_fast.errors import DivergedError
 from rmbpo_fast.run.agent import Agent, Progress
 from rmbpo_fast.seeding import seed_for
 from rmbpo_fast.storage import Tree, load_optimizer_state, optimizer_state
+
+_FITTED = ("world_model", "adversary", "termination")
 
 
 def learners(agent: Agent) -> dict[str, tuple[torch.nn.Module, dict[str, torch.optim.Optimizer]]]:
@@ -33,6 +37,38 @@ def check_finite(agent: Agent) -> None:
         if not torch.stack(finite).all():
             step = agent.progress.env_step
             raise DivergedError(f"at step {step} a weight of {name} is no longer finite")
+
+
+def undo_of_fit(agent: Agent) -> Callable[[], None]:
+    """What puts everything back that a fit of the models and its rollouts change.
+
+    Rows that unfinished rollouts wrote stay in the buffers: the same rollouts write them again.
+    """
+    fitted = {n: parts for n, parts in learners(agent).items() if n in _FITTED}
+    before = deepcopy(
+        {
+            "modules": {name: module.state_dict() for name, (module, _) in fitted.items()},
+            "optimizers": {
+                name: {k: optimizer_state(o) for k, o in optimizers.items()}
+                for name, (_, optimizers) in fitted.items()
+            },
+            "streams": {name: stream.get_state() for name, stream in agent.streams.items()},
+            "rings": [(buffer.size, buffer.cursor) for buffer in agent.buffers()],
+        }
+    )
+
+    def undo() -> None:
+        for name, (module, optimizers) in fitted.items():
+            module.load_state_dict(before["modules"][name])
+            for key, optimizer in optimizers.items():
+                load_optimizer_state(optimizer, before["optimizers"][name][key])
+        for name, stream in agent.streams.items():
+            stream.set_state(before["streams"][name])
+        for buffer, (size, cursor) in zip(agent.buffers(), before["rings"], strict=True):
+            buffer.size.copy_(size)
+            buffer.cursor.copy_(cursor)
+
+    return undo
 
 
 def state_tree(agent: Agent) -> Tree:
@@ -99,5 +135,6 @@ def add_unrecorded(agent: Agent, rows: Tensor) -> None:
     agent.real.add_(rows.to(agent.real.rows.device))
     agent.envs.skip_episodes(len(rows))  # n steps began n episodes at most
     agent.progress.env_step += len(rows)
+    agent.progress.learned_step = agent.progress.env_step  # as many updates at once would overfit
     for name, stream in agent.streams.items():
         stream.manual_seed(seed_for(stream.initial_seed(), name, agent.progress.env_step))

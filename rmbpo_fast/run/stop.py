@@ -6,6 +6,10 @@ import sys
 from types import FrameType
 
 
+class Stopped(Exception):
+    """A phase has ended before its time because a stop was asked for."""
+
+
 class StopRequest:
     """SIGINT and SIGTERM ask for an orderly stop; a second one stops at once, without saving."""
 
@@ -20,10 +24,15 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def check(self) -> None:
+        """Raises Stopped once a stop has been asked for."""
+        if self.signal is not None:
+            raise Stopped
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
         if not sys.stdout.isatty():  # on a terminal the live table says so
             # a signal may come in the middle of a print, so this goes past Python's buffers
-            os.write(2, b"stopping after this step, then saving; once more stops at once\n")
+            os.write(2, b"stopping, then saving; once more stops at once\n")

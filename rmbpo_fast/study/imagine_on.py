@@ -20,7 +20,7 @@ from rmbpo_fast.errors import run_command
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.run.agent import build_adversary, imagined_capacity
 from rmbpo_fast.run.files import load_run, write_config
-from rmbpo_fast.run.loop import adversary_phase, end_epoch, make_steps
+from rmbpo_fast.run.loop import adversary_phase, end_epoch, imagine_all, make_steps
 from rmbpo_fast.run.metrics import Metrics
 
 
@@ -71,7 +71,7 @@ def run(arguments: Arguments) -> None:
     for number in range(1, arguments.rounds + 1):
         joined = adversary_phase(agent, steps, metrics)
         with metrics.watch.phase("rollout"):
-            metrics.add({"rollout/imagined_steps": steps.imagine(horizon, joined)})
+            metrics.add({"rollout/imagined_steps": imagine_all(agent, steps, horizon, joined)})
         with metrics.watch.phase("sac"):
             for _ in range(config.model.fit_every_steps):
                 metrics.add(steps.update(config.sac.updates_per_step))

@@ -49,7 +49,7 @@ def _captured_functions(agent):
         "act": lambda: steps.act(obs),
         "act_deterministic": lambda: steps.act_deterministic(obs),
         "store": lambda: steps.store(torch.zeros(2, agent.real.width, device="meta")),
-        "imagine": lambda: steps.imagine(3, True),
+        "imagine": lambda: steps.imagine(3, True, agent.config.rollout.rollout_rows),
         "update": lambda: steps.update(2),
         "world_model": lambda: steps.fit_model(rows),
         "adversary": lambda: steps.fit_adversary(rows),

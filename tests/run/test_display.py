@@ -39,7 +39,7 @@ def test_live_table_fits_80_columns():
     display.step(500)
     display.epoch(ROW)
     expected = ["912.3", "0.0051 nats", "500/1000", "time left", "now", "adversary 12 %"]
-    for last in (expected, ["stopping after this step"]):
+    for last in (expected, ["stopping, then saving"]):
         with console.capture() as capture:
             console.print(display.render())
         text = capture.get()

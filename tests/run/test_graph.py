@@ -140,7 +140,7 @@ def test_an_unfit_function_is_refused_with_the_reason():
 
 def _learn(agent, steps):
     """A few rounds of what the loop does, with a longer horizon and more data in between."""
-    numbers = []
+    numbers, rows = [], agent.config.rollout.rollout_rows
     g = torch.Generator().manual_seed(3)
     for turn in range(5):
         agent.real.add_(torch.rand(60, agent.real.width, generator=g).to(agent.real.rows.device))
@@ -156,7 +156,7 @@ def _learn(agent, steps):
             numbers += act(obs).flatten().tolist()
         steps.store(torch.rand(2, agent.real.width, generator=g).to(obs.device))
         numbers.append(float(agent.real.rows.sum()))
-        numbers.append(int(steps.imagine(1 if turn < 3 else 2, True)))
+        numbers.append(int(steps.imagine(1 if turn < 3 else 2, True, rows)))
         for _ in range(3):
             numbers += [float(v) for v in steps.update(2).values()]
     return numbers

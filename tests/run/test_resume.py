@@ -156,7 +156,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
         time.sleep(0.5)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT
-    assert "stopping after this step, then saving; once more stops at once" in output
+    assert "stopping, then saving; once more stops at once" in output
     assert "without saving; the journal has every real step" in output
     assert f"--resume {tmp_path}" in output
     assert len(read_journal(tmp_path / "journal", WIDTH)) >= 50
