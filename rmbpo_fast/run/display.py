@@ -1,5 +1,7 @@
 """What a person sees of a run: a live table on a terminal, one line per epoch elsewhere."""
 
+import os
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -74,6 +76,15 @@ class LiveView(ABC):
     ) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+class Screen(Console):
+    """A console whose closed pipe is an error like any other; rich ends the process."""
+
+    def on_broken_pipe(self) -> None:
+        # what Python flushes at its end must go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
 
 
 class Display(LiveView):

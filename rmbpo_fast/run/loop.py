@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,7 @@ def fit_and_imagine(agent: Agent, steps: Steps, metrics: Metrics) -> None:
     undo, metrics_before = undo_of_fit(agent), metrics.state_dict()
     try:
         _fit_and_imagine(agent, steps, metrics)
-    except Stopped:
+    except Exception:  # a stop, or a failure before which the networks were sound
         undo()
         metrics.resume({**metrics_before, "env_step": progress.env_step})
         raise
@@ -280,7 +281,7 @@ def train(
     display: Display,
     stop: StopRequest,
 ) -> None:
-    """Runs until --total-env-steps or a stop is asked for, and saves.
+    """Runs until --total-env-steps or a stop is asked for, and saves; also where something fails.
 
     A stop ends a fit, rollouts and an evaluation at once; they begin again when the run goes on.
     """
@@ -316,5 +317,10 @@ def train(
             count_episodes(agent.envs.episodes, metrics)
     except Stopped:
         pass
+    except Exception:
+        if progress.env_step > saved_step:
+            with suppress(DivergedError, OSError):  # not finite, or no room: what came says more
+                save()
+        raise
     if progress.env_step > saved_step:
         save()

@@ -1,19 +1,21 @@
 """One run from its settings to its end: machine, parts, files, loop; how it ended is printed."""
 
+import traceback
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from rmbpo_fast.config import Config
-from rmbpo_fast.errors import ConfigError, StorageError
+from rmbpo_fast.errors import ConfigError, RmbpoError, StorageError, print_error
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.run.accelerate import accelerate
 from rmbpo_fast.run.agent import build
+from rmbpo_fast.run.checkpoint import list_checkpoints, step_of
 from rmbpo_fast.run.config_file import read_machine
 from rmbpo_fast.run.dataset import require_minari, save_dataset
-from rmbpo_fast.run.display import Display
+from rmbpo_fast.run.display import Display, Screen
 from rmbpo_fast.run.files import begin_run, restore, resume_command, write_config
 from rmbpo_fast.run.journal import JournalWriter
 from rmbpo_fast.run.loop import make_steps, train
@@ -62,6 +64,18 @@ def set_up_machine(config: Config) -> tuple[torch.device, dict[str, Any]]:
     return device, machine
 
 
+def what_failed(error: Exception, step: int, run_dir: Path) -> RmbpoError:
+    """The failure with its step, what is saved, and the command to go on."""
+    checkpoints = list_checkpoints(run_dir)
+    saved = f"saved at step {step_of(checkpoints[-1])}" if checkpoints else "not saved yet"
+    kind = type(error) if isinstance(error, RmbpoError) else StorageError
+    what = str(error) or type(error).__name__
+    return kind(
+        f"at step {step}: {what}; networks are {saved}, the journal has every real step; to go on: "
+        f"{resume_command(run_dir)}"
+    )
+
+
 def run(config: Config) -> int:
     """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
     task = find_task(config.task.env)
@@ -92,7 +106,7 @@ def run(config: Config) -> int:
         stop = cleanup.enter_context(StopRequest())
         display = cleanup.enter_context(
             Display(
-                Console(),
+                Screen(),
                 title,
                 agent.progress.env_step,
                 config.task.total_env_steps,
@@ -115,10 +129,13 @@ def run(config: Config) -> int:
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
             if config.run.save_dataset:
                 display.print(save_dataset(agent, run_dir))
-        except OSError as error:
-            raise StorageError(
-                f"{error}; the real steps before it are kept, to go on: {resume_command(run_dir)}"
-            ) from error
+        except Exception as error:
+            fault = what_failed(error, agent.progress.env_step, run_dir)
+            if isinstance(error, (RmbpoError, OSError)):
+                raise fault from error
+            traceback.print_exc()  # of the task's own code, or of ours
+            print_error(fault)
+            return 1
         except KeyboardInterrupt:
             display.print("stopped at once, without saving; the journal has every real step")
     if stop.signal is not None:

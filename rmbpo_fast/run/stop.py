@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
 
@@ -11,13 +12,18 @@ class Stopped(Exception):
 
 
 class StopRequest:
-    """SIGINT and SIGTERM ask for an orderly stop; a second one stops at once, without saving."""
+    """SIGINT and SIGTERM ask for an orderly stop; a second one stops at once, without saving.
+
+    Signals come to a process's main thread, so a run in another thread takes none.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        of_process = threading.current_thread() is threading.main_thread()
+        asking = (signal.SIGINT, signal.SIGTERM) if of_process else ()
+        self._before = {number: signal.signal(number, self._ask) for number in asking}
         return self
 
     def __exit__(self, *exception: object) -> None:

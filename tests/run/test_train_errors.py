@@ -1,10 +1,15 @@
 """The command where something is wrong: one line, a status, and what is kept."""
 
+import os
+import subprocess
+import sys
+import threading
+
 import numpy as np
 import pytest
 import torch
 
-from conftest import flags, read_metrics
+from conftest import SMALL, flags, read_metrics
 from rmbpo_fast import train
 from rmbpo_fast.run import loop
 from rmbpo_fast.run.checkpoint import list_checkpoints, load_newest
@@ -89,18 +94,67 @@ def test_wrong_flags_are_tyros_to_explain(small_flags, capsys):
     assert "--eta" in capsys.readouterr().err
 
 
-def test_a_nan_from_the_environment_ends_the_run_in_one_line(
-    small_flags, capsys, tmp_path, monkeypatch
+@pytest.mark.parametrize("fault", ["nan", "exception"])
+def test_a_fault_of_the_environment_saves_the_networks(
+    small_flags, capsys, tmp_path, monkeypatch, fault
 ):
-    original = EnvPoolVector.step
+    original, calls = EnvPoolVector.step, []
 
     def broken(self, actions):
+        calls.append(1)
         result = original(self, actions)
+        if len(calls) < 70:
+            return result
+        if fault == "exception":
+            raise ValueError("the robot fell off the table")
         return StepResult(result.obs * np.nan, *result[1:])
 
-    monkeypatch.setattr(EnvPoolVector, "step", broken)
-    arguments = [*small_flags, *flags(run_dir=tmp_path / "run")]
-    fails(arguments, capsys, 1, "environment", "not finite")
+    arguments = [*small_flags, *flags(run_dir=tmp_path, eval_episodes=1, epoch_steps=100)]
+    with monkeypatch.context() as patch:
+        patch.setattr(EnvPoolVector, "step", broken)
+        assert train.main(arguments) == 1
+    *before, last = capsys.readouterr().err.splitlines()
+    what = "the robot fell off the table" if fault == "exception" else "not finite"
+    assert last.startswith("error: at step 69: ")
+    for part in (what, "networks are saved at step 69", f"--resume {tmp_path}"):
+        assert part in last
+    # an exception is of the task's own code, whose author needs to see where
+    assert any("Traceback" in line for line in before) == (fault == "exception")
+    assert train.main(flags(resume=tmp_path, total_env_steps=80)) == 0
+    assert "networks of step 69" in capsys.readouterr().out
+
+
+def test_a_closed_pipe_saves_the_networks(tmp_path):
+    """As `train | head -3` leaves it."""
+    command = [*flags(env="inverted_pendulum", **SMALL), "--run-dir", str(tmp_path)]
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rmbpo_fast.train", *command],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    text = b""
+    while text.count(b"\n") < 3:
+        text += os.read(reader, 4_096)
+    os.close(reader)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1
+    (line,) = error.splitlines()
+    (kept, *_) = list_checkpoints(tmp_path)
+    assert "Broken pipe; networks are saved at step" in line
+    assert load_newest(tmp_path, accept_older=False)[0] >= kept
+
+
+def test_a_run_in_a_thread(small_flags, tmp_path):
+    """As Ray Tune and Optuna start it; signals come to a process's main thread alone."""
+    status = []
+    command = [*small_flags, *flags(run_dir=tmp_path, total_env_steps=60)]
+    thread = threading.Thread(target=lambda: status.append(train.main(command)))
+    thread.start()
+    thread.join()
+    assert status == [0]
 
 
 @pytest.mark.parametrize("part", ["actor", "critic"])
