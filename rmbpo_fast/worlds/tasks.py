@@ -1,6 +1,7 @@
 """What is known of each task: who steps it, which numbers it shows, when it ends."""
 
 import difflib
+import importlib
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,12 +73,26 @@ def task_family(env: str) -> str:
     return (name if name and version.isdigit() else env).replace("_", "").lower()
 
 
+def _import(module: str, env: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:  # whatever the user's module raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"--env {env}: can't import {module} ({reason})") from error
+
+
 def find_task(env: str) -> Task:
     """The task behind a short name, an EnvPool id or a Gymnasium id.
 
+    As for `gymnasium.make`, `module:Id-v0` imports the module that registers the id first.
+
     Raises:
-        ConfigError: no such task (with the nearest names).
+        ConfigError: no such task (with the nearest names), or a module that can't be imported.
     """
+    module, _, name = env.rpartition(":")
+    if module:
+        _import(module, env)
+        return find_task(name)
     family = _KNOWN.get(task_family(env))
     if family is not None:
         name, default_id, facts = family

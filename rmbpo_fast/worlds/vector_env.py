@@ -141,6 +141,10 @@ class GymnasiumVector:
         return obs[mask].copy()
 
     def step(self, actions: np.ndarray) -> StepResult:
+        # action noise may leave the box, and integers are the nearest ones
+        actions = np.clip(actions, self.low, self.high)
+        if np.issubdtype(self._dtype, np.integer):
+            actions = np.rint(actions)
         obs, reward, terminated, truncated, _ = self._envs.step(actions.astype(self._dtype))
         return StepResult(obs, reward, terminated, truncated)
 

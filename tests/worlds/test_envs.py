@@ -1,10 +1,14 @@
 """Do we read EnvPool and Gymnasium correctly?"""
 
+import sys
+
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
+from conftest import SMALL, flags
+from rmbpo_fast import evaluate, train
 from rmbpo_fast.errors import ConfigError, EnvironmentFault
 from rmbpo_fast.presets import preset
 from rmbpo_fast.seeding import generator_for
@@ -211,6 +215,74 @@ def test_gymnasium_tasks_run_through_its_vector_api():
     assert ends == [199]
     assert played[199][0].terminated.tolist() == [0, 0]
     assert torch.equal(played[1][0].obs, played[0][0].next_obs)
+
+
+class Picky(gymnasium.Env):
+    """Takes integers from 0 to 4 and nothing else, and shows which came."""
+
+    observation_space = gymnasium.spaces.Box(0, 4, (1,))
+    action_space = gymnasium.spaces.Box(0, 4, (1,), np.int64)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        assert action in self.action_space
+        return action.astype(np.float32), 0.0, False, False, {}
+
+
+def test_noise_stays_in_a_gymnasium_tasks_box_and_integers_are_the_nearest():
+    gymnasium.register("Picky-v0", Picky)
+    try:
+        noise = torch.Generator().manual_seed(0)
+        envs = Envs(find_task("Picky-v0"), 1, "uniform", 1.0, 0, noise)
+        seen = {int(envs.step(torch.rand(1, 1) * 2 - 1).next_obs) for _ in range(200)}
+        envs = Envs(find_task("Picky-v0"), 1, "none", 0.0, 0, noise)
+        found = [int(envs.step(torch.tensor([[a]])).next_obs) for a in (-1.0, 0.2, 0.3, 1.0)]
+    finally:
+        gymnasium.registry.pop("Picky-v0")
+    assert seen == {0, 1, 2, 3, 4}
+    assert found == [0, 2, 3, 4]
+
+
+@pytest.fixture
+def my_tasks(tmp_path, monkeypatch):
+    """A user's module, which registers Mine/Cart-v0; gone again as in a new process."""
+
+    def forget():
+        sys.modules.pop("my_tasks", None)
+        gymnasium.registry.pop("Mine/Cart-v0", None)
+
+    (tmp_path / "my_tasks.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import Continuous_MountainCarEnv as Cart\n"
+        "gymnasium.register('Mine/Cart-v0', Cart, max_episode_steps=30)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield forget
+    forget()
+
+
+def test_a_task_of_a_users_module_is_part_of_the_run(my_tasks, tmp_path, capsys):
+    run = tmp_path / "run"
+    settings = {**SMALL, "total_env_steps": 60, "run_dir": run}
+    assert train.main(flags(env="my_tasks:Mine/Cart-v0", **settings)) == 0
+    my_tasks()
+    assert train.main(flags(resume=run, total_env_steps=70)) == 0
+    my_tasks()
+    assert evaluate.main([str(run), "--episodes", "1"]) == 0
+    assert "Mine/Cart-v0: return" in capsys.readouterr().out
+
+
+def test_a_module_that_cant_be_imported_is_one_line(my_tasks, tmp_path):
+    (tmp_path / "my_tasks.py").write_text("1 / 0\n")
+    for env, message in (
+        ("my_tasks:Mine/Cart-v0", r"can't import my_tasks \(ZeroDivisionError"),
+        ("no_tasks:Mine/Cart-v0", r"can't import no_tasks \(ModuleNotFoundError"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            find_task(env)
 
 
 @pytest.mark.parametrize(
