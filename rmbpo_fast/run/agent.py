@@ -26,7 +26,7 @@ from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.worlds.envs import Envs
 from rmbpo_fast.worlds.randomized_env import RandomizedVector, parse_ranges
 from rmbpo_fast.worlds.tasks import Task
-from rmbpo_fast.worlds.termination import Rule, load_rule, never
+from rmbpo_fast.worlds.termination import Rule, load_rule, never, try_rule
 
 LEARNERS = {"sac": SAC}
 ADVERSARIES = {
@@ -219,7 +219,9 @@ def _choose_rule(config: Config, task: Task, obs_size: int, device: torch.device
     if choice == "auto":
         assert task.rule is not None
         return task.rule
-    return load_rule(choice)
+    rule = load_rule(choice)
+    try_rule(rule, choice, obs_size, device)
+    return rule
 
 
 def imagined_capacity(config: Config, horizon: int) -> int:

@@ -13,6 +13,7 @@ from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.presets import preset
 from rmbpo_fast.run.config_file import read_config
 from rmbpo_fast.run.validation import validate
+from rmbpo_fast.worlds.tasks import with_module
 
 # what may change when a run goes on; anything else would make it another run
 _RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir"} | {
@@ -60,6 +61,7 @@ def parse(argv: list[str]) -> Config:
         default=base,
         prog="python -m rmbpo_fast.train",
     )
+    config = config.replace(env=with_module(config.task.env))
     validate(config)
     if known.resume is not None and (changed := changed_settings(base, config)):
         flags = ", ".join(changed)

@@ -1,6 +1,7 @@
 """The folder of a run: made once, described in config.json, found again by --resume."""
 
 import contextlib
+import csv
 import fcntl
 import itertools
 import json
@@ -16,12 +17,13 @@ from torch import Tensor
 from rmbpo_fast import __version__
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError, StorageError
+from rmbpo_fast.policy import epoch_file, epoch_files
 from rmbpo_fast.run.agent import Agent, build
 from rmbpo_fast.run.checkpoint import load_newest, set_aside_newer, step_of
 from rmbpo_fast.run.config_file import CONFIG_FILE, read_config, to_json
 from rmbpo_fast.run.journal import JournalWriter, read_journal
 from rmbpo_fast.run.state import add_unrecorded, load_tree_into
-from rmbpo_fast.storage import Tree, write_text_atomically
+from rmbpo_fast.storage import Tree, write_csv_atomically, write_text_atomically
 from rmbpo_fast.worlds.tasks import Task, find_task
 
 
@@ -115,6 +117,7 @@ def restore(agent: Agent, run_dir: Path) -> tuple[JournalWriter, dict[str, Any] 
         _load(agent, folder, tree, journal)
         if accept_damage:
             set_aside_newer(run_dir, folder)
+            forget_after(run_dir, agent.progress.env_step)
         epoch_in_progress = {**tree["metrics"], "env_step": saved_step}
         found = f"networks of step {saved_step} ({folder.name})"
     writer = JournalWriter(run_dir / "journal", len(journal), width)
@@ -122,6 +125,19 @@ def restore(agent: Agent, run_dir: Path) -> tuple[JournalWriter, dict[str, Any] 
     if len(missing):
         writer.append(missing.cpu().numpy())
     return writer, epoch_in_progress, f"{found}, real data up to step {agent.progress.env_step}"
+
+
+def forget_after(run_dir: Path, step: int) -> None:
+    """Removes the rows and the policies of a course that a run has given up."""
+    for file in epoch_files(run_dir):
+        if file > epoch_file(run_dir, step):
+            file.unlink()
+    path = run_dir / "metrics.csv"
+    if path.exists():
+        with open(path, newline="") as handle:
+            header, *rows = csv.reader(handle)
+        at = header.index("env_step")
+        write_csv_atomically(path, [header, *(row for row in rows if int(row[at]) <= step)])
 
 
 def load_run(run_dir: Path) -> tuple[Agent, int]:

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import math
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import envpool
@@ -73,6 +74,20 @@ def task_family(env: str) -> str:
     return (name if name and version.isdigit() else env).replace("_", "").lower()
 
 
+def with_module(env: str) -> str:
+    """`module:Id-v0` for an id that a user's module has registered in this process, else env.
+
+    Under this name another process finds the task, too.
+    """
+    spec = gymnasium.registry.get(env)
+    if spec is None or spec.entry_point is None:
+        return env
+    where = spec.entry_point
+    module = where.partition(":")[0] if isinstance(where, str) else where.__module__
+    known = module.partition(".")[0] in ("gymnasium", "__main__") or find_spec(module) is None
+    return env if known else f"{module}:{env}"
+
+
 def _import(module: str, env: str) -> None:
     try:
         importlib.import_module(module)
@@ -91,7 +106,8 @@ def find_task(env: str) -> Task:
     """
     module, _, name = env.rpartition(":")
     if module:
-        _import(module, env)
+        if name not in gymnasium.registry:
+            _import(module, env)
         return find_task(name)
     family = _KNOWN.get(task_family(env))
     if family is not None:

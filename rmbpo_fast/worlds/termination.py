@@ -54,6 +54,20 @@ def humanoid(obs: Tensor) -> Tensor:
     return ~((height > 1.0) & (height < 2.0))
 
 
+def try_rule(rule: Rule, reference: str, obs_size: int, device: torch.device) -> None:
+    """Raises ConfigError where a rule doesn't take states as they will come."""
+    states = torch.zeros(2, 3, obs_size, device=device)
+    try:
+        rule(states)
+    except ConfigError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"--termination {reference}: for states {tuple(states.shape)} it raises {what}"
+        ) from error
+
+
 def load_rule(reference: str) -> Rule:
     """The user's `module:function`. Raises ConfigError where it can't be imported or called."""
     module, colon, name = reference.partition(":")
@@ -63,7 +77,7 @@ def load_rule(reference: str) -> Rule:
         )
     try:
         rule = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # whatever the user's module raises
         raise ConfigError(f"--termination {reference}: {error}") from error
     if not callable(rule):
         raise ConfigError(f"--termination {reference}: expected a function, found {rule!r}")

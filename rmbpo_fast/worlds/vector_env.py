@@ -4,14 +4,17 @@ Neither resets by itself here. EnvPool would do so in the step after the last on
 that is no transition; both libraries can reset chosen environments, so no such row ever exists.
 """
 
+import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import envpool
 import gymnasium
 import numpy as np
 
-from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.errors import ConfigError, EnvironmentFault
 from rmbpo_fast.worlds.tasks import Task
 
 
@@ -127,17 +130,18 @@ class GymnasiumVector:
         self._dtype = actions.dtype
         space = _box(self._envs.single_observation_space, "observations", task.env_id)
         self.obs_size = space.shape[0]
-        self._num_envs = num_envs
+        self._num_envs, self._env_id = num_envs, task.env_id
         self._seed: int | None = seed
 
     def reset(self, indices: np.ndarray) -> np.ndarray:
         mask = np.zeros(self._num_envs, dtype=bool)
         mask[indices] = True
-        if self._seed is not None and mask.all():
-            obs, _ = self._envs.reset(seed=self._seed)
-            self._seed = None
-        else:
-            obs, _ = self._envs.reset(options={"reset_mask": mask})
+        with self._faults("reset"):
+            if self._seed is not None and mask.all():
+                obs, _ = self._envs.reset(seed=self._seed)
+                self._seed = None
+            else:
+                obs, _ = self._envs.reset(options={"reset_mask": mask})
         return obs[mask].copy()
 
     def step(self, actions: np.ndarray) -> StepResult:
@@ -145,8 +149,21 @@ class GymnasiumVector:
         actions = np.clip(actions, self.low, self.high)
         if np.issubdtype(self._dtype, np.integer):
             actions = np.rint(actions)
-        obs, reward, terminated, truncated, _ = self._envs.step(actions.astype(self._dtype))
+        with self._faults("step"):
+            obs, reward, terminated, truncated, _ = self._envs.step(actions.astype(self._dtype))
         return StepResult(obs, reward, terminated, truncated)
+
+    @contextmanager
+    def _faults(self, method: str) -> Iterator[None]:
+        """What the task's own code raises, in a line that says where."""
+        try:
+            yield
+        except Exception as error:
+            *_, last = traceback.extract_tb(error.__traceback__)
+            raise EnvironmentFault(
+                f"{self._env_id}: {method}() raised {type(error).__name__}: {error} "
+                f"({last.filename}, line {last.lineno})"
+            ) from error
 
     def close(self) -> None:
         self._envs.close()

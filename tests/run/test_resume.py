@@ -185,10 +185,18 @@ def test_damage_is_refused_then_passed_over_when_told(small_flags, capsys, tmp_p
     error = capsys.readouterr().err
     assert "--resume-fallback" in error
     assert error.count("\n") == 1
+    # a row and a policy of the course that is given up, which had come further
+    metrics = tmp_path / "metrics.csv"
+    *_, row = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text(metrics.read_text() + row.replace("100,", "150,", 1))
+    ahead = tmp_path / "policies" / "step-000000150.safetensors"
+    ahead.touch()
     assert train.main(flags(resume=tmp_path, total_env_steps=130, resume_fallback=True)) == 0
     assert f"networks of step 100 ({older.name}), real data up to step 110" in (
         capsys.readouterr().out
     )
+    assert [int(row["env_step"]) for row in read_metrics(tmp_path)] == [50, 100]
+    assert not ahead.exists()
     aside = newest.with_name(f"damaged0-{newest.name}")
     assert (aside / damaged.name).read_bytes() == content
     # the fallback is not remembered: the next resume needs no flag, and would refuse new damage

@@ -39,6 +39,8 @@ def fails(arguments, capsys, status, *parts):
         ({"start_spread": (0.6,)}, ["--start-spread must be 4 numbers", "(0.6,)"]),
         ({"termination": "nowhere:f"}, ["--termination nowhere:f"]),
         ({"termination": "nowhere"}, ["expected auto, learned, never or module:function"]),
+        ({"termination": "torch:det"}, ["--termination torch:det: for states (2, 3, 4) it raises"]),
+        ({"termination": "torch:isnan"}, ["expected a bool tensor (2, 3)", "found torch.bool"]),
         ({"run_dir": "/proc/run"}, ["--run-dir /proc/run: can't be written"]),
         ({"resume": "/nowhere"}, ["/nowhere: no run here"]),
     ],

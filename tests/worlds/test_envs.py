@@ -1,5 +1,6 @@
 """Do we read EnvPool and Gymnasium correctly?"""
 
+import importlib
 import sys
 
 import gymnasium
@@ -246,6 +247,21 @@ def test_noise_stays_in_a_gymnasium_tasks_box_and_integers_are_the_nearest():
     assert found == [0, 2, 3, 4]
 
 
+def test_a_fault_of_a_gymnasium_task_says_where():
+    gymnasium.register("Picky-v0", Picky)
+    try:
+        envs = Envs(find_task("Picky-v0"), 1, "none", 0.0, 0, torch.Generator())
+        envs.vector.high = np.array([9])  # an action that the task refuses
+        envs.high = torch.tensor([9.0])
+        with pytest.raises(
+            EnvironmentFault, match=r"Picky-v0: step\(\) raised AssertionError"
+        ) as e:
+            envs.step(torch.ones(1, 1))
+    finally:
+        gymnasium.registry.pop("Picky-v0")
+    assert __file__ in str(e.value)
+
+
 @pytest.fixture
 def my_tasks(tmp_path, monkeypatch):
     """A user's module, which registers Mine/Cart-v0; gone again as in a new process."""
@@ -256,7 +272,9 @@ def my_tasks(tmp_path, monkeypatch):
 
     (tmp_path / "my_tasks.py").write_text(
         "import gymnasium\n"
-        "from gymnasium.envs.classic_control import Continuous_MountainCarEnv as Cart\n"
+        "import gymnasium.envs.classic_control as classic\n"
+        "class Cart(classic.Continuous_MountainCarEnv):\n"
+        "    pass\n"
         "gymnasium.register('Mine/Cart-v0', Cart, max_episode_steps=30)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
@@ -264,10 +282,15 @@ def my_tasks(tmp_path, monkeypatch):
     forget()
 
 
-def test_a_task_of_a_users_module_is_part_of_the_run(my_tasks, tmp_path, capsys):
+@pytest.mark.parametrize("imported", [False, True])
+def test_a_task_of_a_users_module_is_part_of_the_run(my_tasks, tmp_path, capsys, imported):
+    """Also where the user's own program has registered it before."""
     run = tmp_path / "run"
     settings = {**SMALL, "total_env_steps": 60, "run_dir": run}
-    assert train.main(flags(env="my_tasks:Mine/Cart-v0", **settings)) == 0
+    if imported:
+        importlib.import_module("my_tasks")
+    env = "Mine/Cart-v0" if imported else "my_tasks:Mine/Cart-v0"
+    assert train.main(flags(env=env, **settings)) == 0
     my_tasks()
     assert train.main(flags(resume=run, total_env_steps=70)) == 0
     my_tasks()
