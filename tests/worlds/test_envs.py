@@ -378,7 +378,7 @@ def test_known_tasks_clip_velocities():
 
 
 def test_a_known_task_that_envpool_lacks_keeps_its_facts(monkeypatch):
-    """EnvPool before 1.0 (Python 3.10) has no v5 tasks; Gymnasium steps them by the same rules."""
+    """Gymnasium steps a version that EnvPool lacks, by the same rules."""
     monkeypatch.setattr("envpool.list_all_envs", lambda: ["Hopper-v3"])
     task = find_task("Hopper-v5")
     assert (task.backend, task.rule, task.clipped_from) == ("gymnasium", termination.hopper, 5)
