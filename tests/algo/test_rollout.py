@@ -13,7 +13,7 @@ from rmbpo_fast.algo.rollout import ImaginedWorld, horizon_at, imagine, spread_s
 from rmbpo_fast.config import RolloutConfig
 from rmbpo_fast.presets import preset
 from rmbpo_fast.run.agent import build
-from rmbpo_fast.run.loop import imagine_all
+from rmbpo_fast.run.loop import imagine_for_all
 from rmbpo_fast.worlds.tasks import find_task
 from rmbpo_fast.worlds.termination import never
 
@@ -141,7 +141,7 @@ def test_rollouts_begin_from_spread_states(small):
     config = small.replace(start_spread=(0.5, 0.0, 0.0, 0.0))
     agent = build(config, TASK, toy.CPU)
     agent.real.add_(torch.zeros(50, agent.real.width))
-    imagine_all(agent, 1, True)
+    imagine_for_all(agent, 1, True, 50)
     obs = agent.players[0].imagined.all().obs
     assert obs[:, 0].std() > 0.2
     assert not obs[:, 1:].any()

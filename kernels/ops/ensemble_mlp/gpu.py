@@ -39,11 +39,10 @@ def tiles_for(rows: int, precision: str) -> Tiles:
     """The tiles of a forward or backward over `rows` rows per member.
 
     bf16 blocks of 64 rows become HGMMA on sm_90. TF32 ones stay below: HGMMA wants TF32 weights
-    transposed, which turns their loads into 4 bytes each. In three stages Triton 3.8's fp32 blocks
-    don't fit the smallest shared memory.
+    transposed, which turns their loads into 4 bytes each.
     """
     if rows < MANY_ROWS:
-        return Tiles(16, 256, 32, 2 if precision == "fp32" else 3, 8)
+        return Tiles(16, 256, 32, 3, 8)
     return Tiles(64, 128, 32, 2, 8) if precision == "bf16" else Tiles(32, 64, 32, 3, 4)
 
 
