@@ -45,7 +45,7 @@ def undo_of_fit(agent: Agent) -> Callable[[], None]:
     Rows that unfinished rollouts wrote stay in the buffers: the same rollouts write them again.
     """
     fitted = {n: parts for n, parts in learners(agent).items() if n in _FITTED}
-    before = deepcopy(
+    before: dict[str, Any] = deepcopy(
         {
             "modules": {name: module.state_dict() for name, (module, _) in fitted.items()},
             "optimizers": {
