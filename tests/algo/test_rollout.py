@@ -20,6 +20,12 @@ from rmbpo_fast.worlds.termination import never
 TASK = find_task("inverted_pendulum")
 
 
+@pytest.fixture(scope="module")
+def model_fit() -> dict[str, int]:
+    """What is imagined is compared with the model's own predictions, whatever it has learned."""
+    return {"LOOK_EVERY": 25, "PATIENCE_LOOKS": 1}
+
+
 def _parts(generator):
     model, agent = toy.world_model(generator), toy.sac(generator)
     model.fit(toy.real_data(500, generator), generator)
