@@ -159,7 +159,7 @@ def test_kl_target_is_met_after_some_fits(game, generator):
     assert 0.01 < sum(kl[-5:]) / 5 < 0.04
 
 
-def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
+def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game):
     """Though the best response to its eta is far outside; and eta falls, which it would not do for
     the KL inside."""
     game, data = game
@@ -167,12 +167,13 @@ def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game, generator):
     for target in (None, 0.005):
         adversary = _adversary(kl_target_nats=target, eta=50.0)
         for _ in range(3):
-            kl.append(toy.fit(adversary, data, game, generator)["adversary/kl_nats"].item())
+            # the same rows are held out in each fit: on others g may start outside
+            same = torch.Generator().manual_seed(2)
+            kl.append(toy.fit(adversary, data, game, same)["adversary/kl_nats"].item())
             eta.append(adversary.eta.item())
         moments = [t for state in adversary.optimizer.state.values() for t in state.values()]
     assert kl[2] > 1.0
-    # each fit holds out other rows, on which it may start a little outside
-    assert 0.0 < max(kl[3:]) <= 1.2 * BALL * 0.005
+    assert 0.0 < max(kl[3:]) <= BALL * 0.005
     assert eta[3:] == sorted(eta[3:], reverse=True)
     assert eta[3] < 50.0
     assert not any(t.any() for t in moments)  # they would point outside again
