@@ -22,7 +22,7 @@ from rmbpo_fast.kernels import backend
 # modules run before any fixture of a test, so not in one.
 torch.set_num_threads(1)
 
-pytest.register_assert_rewrite("page_calls", "pages", "parity")  # helpers that assert
+pytest.register_assert_rewrite("page_calls", "pages", "parity", "same_run")  # helpers that assert
 
 # A run in which every part works, on networks so small that it takes seconds.
 SMALL = {

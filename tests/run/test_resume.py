@@ -17,16 +17,9 @@ from rmbpo_fast import train
 from rmbpo_fast.kernels.backend import native
 from rmbpo_fast.run.checkpoint import list_checkpoints, load_newest, save_checkpoint
 from rmbpo_fast.run.journal import read_journal
+from same_run import assert_same_run
 
 WIDTH = 4 + 1 + 1 + 4 + 1
-
-
-def _tensors(tree, prefix=""):
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _tensors(value, f"{prefix}{key}/")
-        elif isinstance(value, torch.Tensor):
-            yield f"{prefix}{key}", value
 
 
 def _episode_end(run_dir, after):
@@ -61,15 +54,7 @@ def test_an_orderly_stop_at_an_episodes_end_resumes_bit_for_bit(small_flags, tmp
     assert stop < 170
     assert train.main([*arguments, *flags(run_dir=halves, total_env_steps=stop)]) == 0
     assert train.main(flags(resume=halves, total_env_steps=200)) == 0
-    assert read_metrics(halves) == read_metrics(whole)
-    np.testing.assert_array_equal(
-        read_journal(halves / "journal", WIDTH), read_journal(whole / "journal", WIDTH)
-    )
-    a, b = (dict(_tensors(load_newest(path, False)[1])) for path in (whole, halves))
-    assert a.keys() == b.keys()
-    assert len(a) > 60
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+    assert_same_run(halves, whole, WIDTH)
 
 
 def test_a_stop_in_mid_episode_starts_a_new_one(small_flags, tmp_path):

@@ -5,14 +5,12 @@ import signal
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
-from conftest import SMALL, flags, read_metrics
+from conftest import SMALL, flags
 from rmbpo_fast import train
-from rmbpo_fast.run.checkpoint import load_newest
-from rmbpo_fast.run.journal import read_journal
 from rmbpo_fast.run.loop import Steps
 from rmbpo_fast.run.stop import StopRequest
+from same_run import assert_same_run
 
 ID = "OneStep-v0"
 WIDTH = 2 + 1 + 1 + 2 + 1
@@ -43,14 +41,6 @@ def _task():
 def run(folder, **more):
     settings = {**SMALL, "total_env_steps": 110, "rollout_schedule": (0, 2, 1, 2), **more}
     return train.main(flags(env=ID, **settings, termination="learned", run_dir=folder))
-
-
-def tensors(tree, prefix=""):
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from tensors(value, f"{prefix}{key}/")
-        elif isinstance(value, torch.Tensor):
-            yield f"{prefix}{key}", value
 
 
 @pytest.fixture(scope="module")
@@ -111,12 +101,4 @@ def test_a_stop_in_any_phase_resumes_bit_for_bit(whole, tmp_path, monkeypatch, p
         assert run(tmp_path) == 128 + signal.SIGTERM
     assert len(passed) == number + 1
     assert train.main(flags(resume=tmp_path)) == 0
-    assert read_metrics(tmp_path) == read_metrics(whole)
-    np.testing.assert_array_equal(
-        read_journal(tmp_path / "journal", WIDTH), read_journal(whole / "journal", WIDTH)
-    )
-    a, b = (dict(tensors(load_newest(path, False)[1])) for path in (whole, tmp_path))
-    assert a.keys() == b.keys()
-    assert len(a) > 60
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+    assert_same_run(tmp_path, whole, WIDTH)
