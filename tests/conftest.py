@@ -2,6 +2,8 @@
 
 import csv
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -40,6 +42,29 @@ SMALL = {
     "checkpoint_every_steps": 50,
     "device": "cpu",
 }
+
+
+# Few gradient steps show what many do, and a process that a test starts fits as shortly.
+SHORT_FIT = {"LOOK_EVERY": 4, "PATIENCE_LOOKS": 1, "MAX_STEPS": 12}
+_TRAIN = f"""
+import sys
+from rmbpo_fast import train
+from rmbpo_fast.algo import world_model
+vars(world_model).update({SHORT_FIT})
+sys.exit(train.main())
+"""
+
+
+def train_process(run_dir: object, stdout: int, stderr: int, **settings: object):
+    """A small run in a process of its own, on one thread."""
+    arguments = flags(env="inverted_pendulum", **SMALL | settings, run_dir=run_dir)
+    return subprocess.Popen(
+        [sys.executable, "-c", _TRAIN, *arguments],
+        stdout=stdout,
+        stderr=stderr,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def flags(**values: object) -> list[str]:
@@ -99,17 +124,16 @@ def _nan_filled_memory():
 @pytest.fixture(scope="module")
 def model_fit() -> dict[str, int]:
     """Half of the time of a small run went into a model that nobody looks at."""
-    return {"LOOK_EVERY": 4, "PATIENCE_LOOKS": 1}
+    return SHORT_FIT
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short_fits(model_fit):
-    """Few gradient steps show what many do. What other processes train is not shortened."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in model_fit.items():
             patch.setattr(world_model, name, value)
         for kind in (ResidualAdversary, PathwiseAdversary, PaperAdversary):
-            patch.setattr(kind, "max_steps", 20)
+            patch.setattr(kind, "max_steps", 8)
         yield
 
 

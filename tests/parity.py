@@ -113,11 +113,19 @@ def off_kinks(x, weights, biases):
 
 
 def check_operators(backend):
-    """opcheck: schema, fake shapes and strides against the real ones, of CPU tensors."""
+    """opcheck: schema, fake shapes and strides against the real ones, of CPU tensors.
+
+    torch.compile's tracing with dynamic shapes takes a second, so it is tried once an operator.
+    """
+    traced = set()
 
     def check(name, *arguments):
         operator = getattr(torch.ops.rmbpo_fast, f"{backend}_{name}")
-        torch.library.opcheck(operator, arguments)
+        utils = ["test_schema", "test_autograd_registration", "test_faketensor"]
+        if name not in traced:
+            utils.append("test_aot_dispatch_dynamic")
+            traced.add(name)
+        torch.library.opcheck(operator, arguments, test_utils=utils)
         return operator(*arguments)
 
     weights, biases = ([t.float() for t in ts] for ts in make_network(2, (3, 8, 2)))

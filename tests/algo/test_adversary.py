@@ -13,6 +13,12 @@ from rmbpo_fast.run.agent import ADVERSARIES
 
 
 @pytest.fixture(scope="module")
+def model_fit():
+    """The line needs few."""
+    return {"LOOK_EVERY": 50, "MAX_STEPS": 300}
+
+
+@pytest.fixture(scope="module")
 def game():
     """A fitted model and a critic that prefers the middle of the line."""
     generator = torch.Generator().manual_seed(0)
@@ -69,7 +75,7 @@ def test_lowers_the_value_within_a_small_ball(game, kind, generator):
 def test_a_larger_eta_is_more_pessimistic(game):
     game, data = game
     reports = [
-        toy.fit(_adversary(eta=eta), data, game, torch.Generator().manual_seed(2))
+        toy.fit(_adversary(120, eta=eta), data, game, torch.Generator().manual_seed(2))
         for eta in (0.2, 2.0)
     ]
     assert reports[1]["adversary/value_drop"] > 2 * reports[0]["adversary/value_drop"]
@@ -154,9 +160,9 @@ def test_a_target_moves_eta_towards_it(game, generator, name):
 
 def test_kl_target_is_met_after_some_fits(game, generator):
     game, data = game
-    adversary = _adversary(kl_target_nats=0.02, lr=3e-3)
-    kl = [toy.fit(adversary, data, game, generator)["adversary/kl_nats"].item() for _ in range(20)]
-    assert 0.01 < sum(kl[-5:]) / 5 < 0.04
+    adversary = _adversary(eta=0.1, kl_target_nats=0.02, lr=3e-3)
+    kl = [toy.fit(adversary, data, game, generator)["adversary/kl_nats"].item() for _ in range(8)]
+    assert 0.015 < sum(kl[-3:]) / 3 < 0.025
 
 
 def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game):
@@ -181,10 +187,10 @@ def test_a_fit_with_a_kl_target_stays_in_a_ball_around_p(game):
 
 def test_drop_target_is_met_after_some_fits(game, generator):
     game, data = game
-    adversary = _adversary(eta=0.05, kl_target_nats=None, drop_target=0.1, lr=3e-3)
+    adversary = _adversary(eta=0.02, kl_target_nats=None, drop_target=0.1, lr=3e-3)
     name = "adversary/newest_drop_share"
-    shares = [toy.fit(adversary, data, game, generator)[name].item() for _ in range(12)]
-    assert 0.07 < sum(shares[-3:]) / 3 < 0.14
+    shares = [toy.fit(adversary, data, game, generator)[name].item() for _ in range(8)]
+    assert 0.08 < sum(shares[-3:]) / 3 < 0.12
 
 
 def test_what_is_said_of_the_newest_states_is_of_them_alone(game, generator, monkeypatch):

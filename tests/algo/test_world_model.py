@@ -31,7 +31,7 @@ def _data(count, generator, noise=0.0):
 def test_overfits_64_transitions(generator, monkeypatch):
     monkeypatch.setattr(world_model, "PATIENCE_LOOKS", 20)
     monkeypatch.setattr(world_model, "LEARNING_RATE", 5e-3)
-    model, data = _model(generator), _data(64, generator)
+    model, data = _model(generator, model_batch_size=64), _data(64, generator)
     report = model.fit(data, generator)
     rows = data.all()
     inputs = model.inputs(rows.obs, rows.action).expand(7, -1, -1)
@@ -42,6 +42,8 @@ def test_overfits_64_transitions(generator, monkeypatch):
 
 
 def test_learns_the_noise_level_as_exp_of_half_the_logvar(generator, monkeypatch):
+    monkeypatch.setattr(world_model, "LEARNING_RATE", 3e-3)
+    monkeypatch.setattr(world_model, "MAX_STEPS", 600)
     model = _model(generator)
     data = _data(4_000, generator, noise=0.2)
     model.fit(data, generator)
@@ -51,7 +53,8 @@ def test_learns_the_noise_level_as_exp_of_half_the_logvar(generator, monkeypatch
     torch.testing.assert_close(std, torch.full((3,), 0.2), rtol=0.2, atol=0)
 
 
-def test_inputs_are_normalised_and_constant_ones_left_alone(generator):
+def test_inputs_are_normalised_and_constant_ones_left_alone(generator, monkeypatch):
+    monkeypatch.setattr(world_model, "MAX_STEPS", 20)
     model, data = _model(generator), _data(500, generator)
     data.rows[:500, 1] = 7.0  # obs[1] is constant
     model.fit(data, generator)

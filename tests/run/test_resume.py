@@ -1,18 +1,16 @@
 """Interruptions: an orderly stop resumes bit for bit, a kill loses no real transition."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import SMALL, flags, read_metrics
+from conftest import flags, read_metrics, train_process
 from rmbpo_fast import train
 from rmbpo_fast.kernels.backend import native
 from rmbpo_fast.run.checkpoint import list_checkpoints, load_newest, save_checkpoint
@@ -48,12 +46,12 @@ def _episode_end(run_dir, after):
 )
 def test_an_orderly_stop_at_an_episodes_end_resumes_bit_for_bit(small_flags, tmp_path, more):
     whole, halves = tmp_path / "whole", tmp_path / "halves"
-    arguments = [*small_flags, *flags(**more)]
+    arguments = [*small_flags, *flags(**more, total_env_steps=150)]
     assert train.main([*arguments, *flags(run_dir=whole)]) == 0
-    stop = _episode_end(whole, after=120)
-    assert stop < 170
+    stop = _episode_end(whole, after=70)
+    assert stop < 120
     assert train.main([*arguments, *flags(run_dir=halves, total_env_steps=stop)]) == 0
-    assert train.main(flags(resume=halves, total_env_steps=200)) == 0
+    assert train.main(flags(resume=halves, total_env_steps=150)) == 0
     assert_same_run(halves, whole, WIDTH)
 
 
@@ -70,16 +68,8 @@ def test_a_stop_in_mid_episode_starts_a_new_one(small_flags, tmp_path):
 
 
 def _start(run_dir, **more):
-    settings = {**SMALL, "total_env_steps": 100_000, "updates_per_step": 3, **more}
-    command = ["-m", "rmbpo_fast.train", *flags(env="inverted_pendulum", **settings)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, *command, "--run-dir", str(run_dir)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-    )
+    settings = {"total_env_steps": 100_000, "updates_per_step": 3, **more}
+    return train_process(run_dir, subprocess.PIPE, subprocess.STDOUT, **settings)
 
 
 def _wait_for_rows(run_dir, count, process):

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
 import torch
 
-from conftest import SMALL, flags, read_metrics
+from conftest import flags, read_metrics, train_process
 from rmbpo_fast import train
 from rmbpo_fast.run import loop
 from rmbpo_fast.run.checkpoint import list_checkpoints, load_newest
@@ -128,14 +127,8 @@ def test_a_fault_of_the_environment_saves_the_networks(
 
 def test_a_closed_pipe_saves_the_networks(tmp_path):
     """As `train | head -3` leaves it."""
-    command = [*flags(env="inverted_pendulum", **SMALL), "--run-dir", str(tmp_path)]
     reader, writer = os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rmbpo_fast.train", *command],
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = train_process(tmp_path, writer, subprocess.PIPE)
     os.close(writer)
     text = b""
     while text.count(b"\n") < 3:
