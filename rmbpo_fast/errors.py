@@ -16,6 +16,18 @@ class EnvironmentFault(RmbpoError):
     """An environment that returned numbers it must not return."""
 
 
+class NoInstance(EnvironmentFault):
+    """A task of which no further instance can be made.
+
+    Attributes:
+        made: how many could be made before.
+    """
+
+    def __init__(self, message: str, made: int) -> None:
+        super().__init__(message)
+        self.made = made
+
+
 class DivergedError(RmbpoError):
     """A loss or a network that is no longer finite."""
 

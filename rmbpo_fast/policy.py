@@ -27,13 +27,15 @@ def epoch_files(run_dir: Path) -> list[Path]:
     return sorted(run_dir.glob("policies/step-*.safetensors"))
 
 
-def save_policy(file: Path, layers: Layers, env_id: str, low: Tensor, high: Tensor) -> None:
-    """Writes a policy file: the network's layers and the action box [A]."""
+def save_policy(
+    file: Path, layers: Layers, env_id: str, low: Tensor, high: Tensor, dtype: np.dtype
+) -> None:
+    """Writes a policy file: the network's layers and the action box [A] with its numbers' type."""
     tensors = {"low": low.float(), "high": high.float()}
     for i, (weight, bias) in enumerate(zip(*layers, strict=True)):
         tensors[f"weight_{i}"] = weight.detach().cpu()
         tensors[f"bias_{i}"] = bias.detach().cpu()
-    metadata = {"format": FORMAT, "env_id": env_id}
+    metadata = {"format": FORMAT, "env_id": env_id, "action_dtype": np.dtype(dtype).name}
     save_tensors_atomically(file, tensors, metadata)
 
 
@@ -47,10 +49,15 @@ class Policy:
         env_id: the task it was trained on.
         obs_size: S, the leading observations that it looks at.
         low, high: [A] the action box.
+        dtype: of the actions: float32, or the integers that the task takes.
     """
 
-    def __init__(self, tensors: dict[str, Tensor], env_id: str) -> None:
+    def __init__(
+        self, tensors: dict[str, Tensor], env_id: str, action_dtype: str = "float32"
+    ) -> None:
         self.env_id = env_id
+        integers = np.issubdtype(np.dtype(action_dtype), np.integer)
+        self.dtype = np.dtype(action_dtype if integers else np.float32)
         self.low, self.high = tensors["low"], tensors["high"]
         count = sum(name.startswith("weight_") for name in tensors)
         self._weights = [tensors[f"weight_{i}"] for i in range(count)]
@@ -77,8 +84,8 @@ class Policy:
                         f"{file}: expected a {FORMAT}, found {metadata.get('format')!r}"
                     )
                 tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118
-            return cls(tensors, metadata["env_id"])
-        except (OSError, SafetensorError, KeyError) as error:
+            return cls(tensors, metadata["env_id"], metadata.get("action_dtype", "float32"))
+        except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise StorageError(f"{file}: can't read the policy ({error})") from error
 
     @torch.no_grad()
@@ -88,10 +95,15 @@ class Policy:
         return torch.tanh(out[:, : self.low.numel()])
 
     def __call__(self, obs: np.ndarray) -> np.ndarray:
-        """obs [S] or [N, S] (more than S numbers are cut) -> action [A] or [N, A], float32."""
+        """obs [S] or [N, S] (more than S numbers are cut) -> action [A] or [N, A].
+
+        Where the task takes integers they are the nearest ones.
+        """
         flat = torch.as_tensor(np.atleast_2d(obs), dtype=torch.float32)
         if flat.shape[-1] < self.obs_size:
             raise ValueError(f"obs: expected {self.obs_size} numbers, found {flat.shape[-1]}")
         unit = self.unit_action(flat[:, : self.obs_size])
         action = (self.low + 0.5 * (unit + 1.0) * (self.high - self.low)).numpy()
+        if self.dtype != np.float32:
+            action = np.rint(action).astype(self.dtype)
         return action if np.ndim(obs) > 1 else action[0]

@@ -1,5 +1,7 @@
 """A point on a line that an action pushes: small enough to know what every part must do."""
 
+import gymnasium
+import numpy as np
 import torch
 
 from rmbpo_fast.algo.adversary import Adversary
@@ -61,3 +63,20 @@ def fit(adversary: Adversary, data: ReplayBuffer, game: Game, generator: torch.G
         generator,
         lambda batches: adversary.train_steps(batches, data, game, generator),
     )
+
+
+class Point(gymnasium.Env):
+    """The same as a Gymnasium task, with a velocity; wind blows in its steps."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = self.np_random.uniform(-0.1, 0.1, 2)
+        return self.state.copy(), {}
+
+    def step(self, action):
+        change = np.array([0.1 * self.state[1], 0.1 * float(action[0])])
+        self.state = self.state + change + self.np_random.normal(0, 0.02, 2)
+        return self.state.copy(), 1.0 - abs(float(self.state[0])), False, False, {}

@@ -18,8 +18,8 @@ def make_run(folder, env="inverted_pendulum", **settings):
     task = find_task(env)
     agent = build(config, task, torch.device("cpu"))
     folder.mkdir(parents=True)
-    write_config(folder, config, {"backend": "reference", "threads": 1, "device": "cpu"})
-    file = folder / FILE_NAME
-    save_policy(file, agent.learner.policy_layers, task.env_id, agent.envs.low, agent.envs.high)
+    write_config(folder, config, {"backend": "reference", "threads": 1, "device": "cpu"}, task)
+    layers, envs = agent.learner.policy_layers, agent.envs
+    save_policy(folder / FILE_NAME, layers, task.env_id, envs.low, envs.high, envs.action_dtype)
     agent.envs.close()
     return folder

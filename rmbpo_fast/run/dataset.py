@@ -13,12 +13,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 
 from rmbpo_fast import __version__
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.run.agent import Agent
 from rmbpo_fast.run.config_file import to_json
+from rmbpo_fast.run.journal import read_records
+from rmbpo_fast.worlds.definition import gymnasium_spec
+from rmbpo_fast.worlds.envs import BEGINS
 from rmbpo_fast.worlds.tasks import Task
 
 FOLDER = "dataset"
@@ -30,30 +34,20 @@ def require_minari() -> None:
         raise ConfigError('--save-dataset needs Minari: python -m pip install ".[dataset]"')
 
 
-def split_episodes(
-    obs: np.ndarray, next_obs: np.ndarray, terminated: np.ndarray, num_envs: int
-) -> list[np.ndarray]:
+def split_episodes(places: np.ndarray, num_envs: int) -> list[np.ndarray]:
     """Which rows make up each episode, in the order in which the episodes began.
 
-    A run keeps no mark where an episode was cut (by its time limit, or by the end of a process):
-    there the environment's next row begins somewhere else.
-
     Args:
-        obs, next_obs: [n, S], the environments' rows in turn, num_envs to a step.
-        terminated: [n] bool.
+        places: [n], the journal's: the environments' rows in turn, num_envs to a step.
     """
-    count = len(obs)
-    goes_on = np.zeros(count, dtype=bool)
-    before, after = slice(0, max(0, count - num_envs)), slice(num_envs, count)
-    goes_on[after] = ~terminated[before] & (obs[after] == next_obs[before]).all(axis=1)
     episodes: list[list[int]] = []
     episode_of: list[int] = []
-    for row in range(count):
-        if goes_on[row]:
-            episode_of.append(episode_of[row - num_envs])
-        else:
+    for row, place in enumerate(places.tolist()):
+        if place & BEGINS:
             episode_of.append(len(episodes))
             episodes.append([])
+        else:
+            episode_of.append(episode_of[row - num_envs])
         episodes[episode_of[row]].append(row)
     return [np.array(rows) for rows in episodes]
 
@@ -62,7 +56,8 @@ def save_dataset(agent: Agent, run_dir: Path) -> str:
     """Writes all real transitions to run_dir/dataset, in the place of what is there.
 
     Actions are the policy's own, in the environment's units: with action noise (see the metadata)
-    other ones were simulated. An episode that wasn't terminated is truncated at its last row.
+    other ones were simulated. An episode that was cut, by its time limit or by the end of a
+    process, is truncated at its last row.
 
     Returns:
         What was written, in a line.
@@ -74,14 +69,15 @@ def save_dataset(agent: Agent, run_dir: Path) -> str:
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
-    packed = agent.real.unpack(agent.real.oldest_first().cpu())
+    records = read_records(run_dir / "journal", agent.real.width)
+    packed = agent.real.unpack(torch.from_numpy(np.ascontiguousarray(records["row"])))
     obs, reward, next_obs = (part.numpy() for part in (packed.obs, packed.reward, packed.next_obs))
     terminated = packed.terminated.numpy() > 0
     low, high = (edge.numpy().astype(np.float32) for edge in (agent.envs.low, agent.envs.high))
     # float32 may round a bound outwards
     action = agent.envs.to_env_units(packed.action).numpy().astype(np.float32).clip(low, high)
     buffers = []
-    for rows in split_episodes(obs, next_obs, terminated, agent.config.task.num_envs):
+    for rows in split_episodes(records["place"], agent.config.task.num_envs):
         last = np.arange(len(rows)) == len(rows) - 1
         buffers.append(
             EpisodeBuffer(
@@ -100,6 +96,7 @@ def save_dataset(agent: Agent, run_dir: Path) -> str:
             temporary,
             observation_space=gymnasium.spaces.Box(-np.inf, np.inf, obs.shape[1:], np.float32),
             action_space=gymnasium.spaces.Box(low, high, dtype=np.float32),
+            env_spec=gymnasium_spec(agent.task),
         )
         storage.update_metadata(_metadata(agent.config, agent.task))
         storage.update_episodes(buffers)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,8 @@ from rmbpo_fast.run.config_file import CONFIG_FILE, read_config, to_json
 from rmbpo_fast.run.journal import JournalWriter, read_journal
 from rmbpo_fast.run.state import add_unrecorded, load_tree_into
 from rmbpo_fast.storage import Tree, write_csv_atomically, write_text_atomically
+from rmbpo_fast.worlds.definition import definition
+from rmbpo_fast.worlds.envs import BEGINS
 from rmbpo_fast.worlds.tasks import Task, find_task
 
 
@@ -53,7 +56,7 @@ def begin_run(config: Config, task: Task, machine: dict[str, Any]) -> Path:
             there = (path / CONFIG_FILE).exists()
             hint = f"; {resume_command(path)} goes on with its run" if there else ""
             raise ConfigError(f"--run-dir {path} is not empty{hint}")
-        write_config(path, config, machine)
+        write_config(path, config, machine, task)
     finally:
         os.close(lock)
     return path
@@ -75,11 +78,24 @@ def _free_folder(config: Config, task: Task) -> Path:
     raise AssertionError("unreachable")
 
 
-def write_config(run_dir: Path, config: Config, machine: dict[str, Any]) -> None:
-    """config.json: settings, version, and the machine that figures were taken on."""
+def write_config(run_dir: Path, config: Config, machine: dict[str, Any], task: Task) -> None:
+    """config.json: settings, version, the machine that figures were taken on, the task's facts."""
     # how this start was asked for is not a setting of the run
     config = config.replace(resume=None, resume_fallback=False)
-    content = {"version": __version__, "machine": machine, "config": to_json(config)}
+    facts = {
+        "env_id": task.env_id,
+        "stepped_by": task.backend,
+        "rule": None if task.rule is None else task.rule.__name__,
+        "max_episode_steps": task.max_episode_steps,
+        "limit_is_ours": task.limit_is_ours,
+        **definition(task.env_id),
+    }
+    content = {
+        "version": __version__,
+        "machine": machine,
+        "task": facts,
+        "config": to_json(config),
+    }
     write_text_atomically(run_dir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")
 
 
@@ -123,7 +139,8 @@ def restore(agent: Agent, run_dir: Path) -> tuple[JournalWriter, dict[str, Any] 
     writer = JournalWriter(run_dir / "journal", len(journal), width)
     missing = agent.real.oldest_first()[len(journal) :]
     if len(missing):
-        writer.append(missing.cpu().numpy())
+        # where in their episodes they were went with the journal: each stands alone
+        writer.append(missing.cpu().numpy(), np.full(len(missing), BEGINS, dtype=np.uint8))
     return writer, epoch_in_progress, f"{found}, real data up to step {agent.progress.env_step}"
 
 

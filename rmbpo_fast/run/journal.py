@@ -5,7 +5,7 @@ older one:
 
     8 bytes     number of committed records, little-endian, rewritten after each step
     a line      JSON: what this file is
-    records     (step, row, CRC-32), fixed size
+    records     (step, row, place in its episode, CRC-32), fixed size
 
 A SIGKILL can cut a write between two memory pages. What it leaves behind the committed records is
 no transition yet and is passed over; a committed record that is missing or altered is damage.
@@ -22,17 +22,17 @@ import numpy as np
 
 from rmbpo_fast.errors import StorageError
 
-FORMAT = "rmbpo_fast journal 1"
+FORMAT = "rmbpo_fast journal 2"
 _COUNT_BYTES = 8
 _NAME = re.compile(r"(\d{4,})-(\d{9,})\.bin")
 
 
 def _record_type(width: int) -> np.dtype:
-    return np.dtype([("step", "<u8"), ("row", "<f4", (width,)), ("crc", "<u4")])
+    return np.dtype([("step", "<u8"), ("row", "<f4", (width,)), ("place", "<u1"), ("crc", "<u4")])
 
 
 def _checksum(record: np.ndarray) -> int:
-    return zlib.crc32(record["step"].tobytes() + record["row"].tobytes())
+    return zlib.crc32(b"".join(record[name].tobytes() for name in ("step", "row", "place")))
 
 
 def _segments(folder: Path) -> list[tuple[int, int, Path]]:
@@ -77,16 +77,19 @@ class JournalWriter:
         os.rename(unfinished, self.path)
         self._fd = os.open(self.path, os.O_WRONLY)
 
-    def append(self, rows: np.ndarray) -> None:
-        """Adds transitions [n, width] float32, one a step.
+    def append(self, rows: np.ndarray, places: np.ndarray) -> None:
+        """Adds transitions, one a step.
 
+        Args:
+            rows: [n, width] float32.
+            places: [n] uint8, where in its episode each is (see `Envs.places`).
         Raises:
             OSError: the disk is full; the journal then ends before these rows.
         """
         records = np.zeros(len(rows), dtype=self._type)
         first = self._first_step + self._count
         records["step"] = np.arange(first, first + len(rows))
-        records["row"] = rows
+        records["row"], records["place"] = rows, places
         records["crc"] = [_checksum(record) for record in records]
         data = records.tobytes()
         written = os.pwrite(self._fd, data, self._end)
@@ -106,19 +109,19 @@ class JournalWriter:
 
 
 def _read_segment(path: Path, first_step: int, width: int) -> tuple[np.ndarray, str]:
-    """The rows [n, width] before the first bad record, and what is bad ("" if nothing is)."""
+    """The records [n] before the first bad one, and what is bad ("" if nothing is)."""
     data = path.read_bytes()
     committed = int.from_bytes(data[:_COUNT_BYTES], "little")
     head, _, body = data[_COUNT_BYTES:].partition(b"\n")
+    kind = _record_type(width)
     try:
         header = json.loads(head)
         found = (header["format"], header["width"], header["first_step"])
     except (ValueError, KeyError, TypeError):
-        return np.zeros((0, width), np.float32), "not a journal of rmbpo_fast"
+        return np.zeros(0, kind), "not a journal of rmbpo_fast"
     if found != (FORMAT, width, first_step):
         problem = f"expected {(FORMAT, width, first_step)}, found {found}"
-        return np.zeros((0, width), np.float32), problem
-    kind = _record_type(width)
+        return np.zeros(0, kind), problem
     whole = min(len(body) // kind.itemsize, committed)
     records = np.frombuffer(body, dtype=kind, count=whole)
     good = 0
@@ -126,8 +129,8 @@ def _read_segment(path: Path, first_step: int, width: int) -> tuple[np.ndarray, 
         if _checksum(records[good]) != records[good]["crc"]:
             break
         good += 1
-    rows = records["row"][:good].copy()
-    return rows, "" if good == committed else f"damaged after {good} of {committed} transitions"
+    damage = "" if good == committed else f"damaged after {good} of {committed} transitions"
+    return records[:good], damage
 
 
 def reached(folder: Path) -> int:
@@ -143,7 +146,12 @@ def reached(folder: Path) -> int:
 
 
 def read_journal(folder: Path, width: int, accept_damage: bool = False) -> np.ndarray:
-    """All transitions [n, width] of a run, in the order of their steps, which start at 0.
+    """All transitions [n, width] of a run; see `read_records`."""
+    return np.ascontiguousarray(read_records(folder, width, accept_damage)["row"])
+
+
+def read_records(folder: Path, width: int, accept_damage: bool = False) -> np.ndarray:
+    """A run's records [n] with fields `row` and `place`, in the order of their steps from 0 on.
 
     A segment supersedes what older ones hold from its first step on: that is how a run goes on
     after damage that was accepted.
@@ -158,7 +166,7 @@ def read_journal(folder: Path, width: int, accept_damage: bool = False) -> np.nd
         end = chain[-1][0] if chain else None
         if end is None or first < end:
             chain.append((first, end, path))
-    rows, count = [np.zeros((0, width), dtype=np.float32)], 0
+    records, count = [np.zeros(0, _record_type(width))], 0
     for first, end, path in reversed(chain):
         segment, problem = _read_segment(path, first, width)
         if end is not None and len(segment) >= end - first:
@@ -167,10 +175,10 @@ def read_journal(folder: Path, width: int, accept_damage: bool = False) -> np.nd
             problem = problem or f"ends before step {end}, where the next segment begins"
         if first != count:
             segment, problem = segment[:0], f"begins at step {first}, expected {count}"
-        rows.append(segment)
+        records.append(segment)
         count += len(segment)
         if problem and accept_damage:
             break
         if problem:
             raise StorageError(f"{path}: {problem}; --resume-fallback goes on with {count} steps")
-    return np.concatenate(rows)
+    return np.concatenate(records)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from rmbpo_fast.algo.learned_termination import LearnedTermination
 from rmbpo_fast.algo.replay import sample_mixed
 from rmbpo_fast.algo.rollout import horizon_at, imagine, spread_starts
-from rmbpo_fast.errors import DivergedError
+from rmbpo_fast.errors import DivergedError, NoInstance
 from rmbpo_fast.policy import FILE_NAME, epoch_file, epoch_files, save_policy
 from rmbpo_fast.run.agent import Agent, Player, imagined_capacity
 from rmbpo_fast.run.checkpoint import list_checkpoints, save_checkpoint, step_of
@@ -202,7 +203,7 @@ def act_and_store(agent: Agent, steps: Steps, journal: JournalWriter) -> None:
     if not torch.isfinite(action).all():
         raise DivergedError("the policy's action is not finite")
     rows = agent.real.pack(envs.step(action))
-    journal.append(rows.numpy())
+    journal.append(rows.numpy(), envs.places)
     steps.store(rows.to(device))
     agent.progress.env_step += len(rows)
 
@@ -235,8 +236,8 @@ def learn(agent: Agent, steps: Steps, metrics: Metrics) -> None:
 
 def write_policy(agent: Agent, file: Path) -> None:
     """The policy as it is now."""
-    layers = agent.learner.policy_layers
-    save_policy(file, layers, agent.task.env_id, agent.envs.low, agent.envs.high)
+    layers, envs = agent.learner.policy_layers, agent.envs
+    save_policy(file, layers, agent.task.env_id, envs.low, envs.high, envs.action_dtype)
 
 
 def keep_epoch_policy(agent: Agent, run_dir: Path) -> None:
@@ -260,12 +261,18 @@ def end_epoch(agent: Agent, steps: Steps, metrics: Metrics, run_dir: Path) -> di
     if bad := [n for n, v in metrics.averages().items() if not math.isfinite(v)]:
         raise DivergedError(f"not finite at step {step}: {', '.join(bad)}")
     with metrics.watch.phase("eval"):
-        returns = play(
+        evaluate = partial(
+            play,
             lambda obs: steps.act_deterministic(obs.to(device)).cpu(),
             config.task,
             config.run.eval_episodes,
             seed_for(config.run.seed, "eval", step),
         )
+        try:
+            returns = evaluate()
+        except NoInstance:  # beside the one that is training: they take turns
+            with agent.envs.lent():
+                returns = evaluate()
         metrics.add({"eval/return_mean": returns.mean(), "eval/return_std": returns.std()})
         write_policy(agent, run_dir / FILE_NAME)
         keep_epoch_policy(agent, run_dir)

@@ -91,7 +91,7 @@ def run(config: Config) -> int:
             run_dir = config.run.resume
             journal, epoch_in_progress, found = restore(agent, run_dir)
             cleanup.callback(journal.close)
-            write_config(run_dir, config, machine)
+            write_config(run_dir, config, machine, task)
             seed_everything(config.run.seed, agent.progress.env_step)
         else:
             run_dir, found = begin_run(config, task, machine), "new"
@@ -116,6 +116,11 @@ def run(config: Config) -> int:
         )
         display.print(f"{title} ({found})")
         display.print("kernels: " + ", ".join(f"{k} {v}" for k, v in machine.items()))
+        if task.limit_is_ours:
+            display.print(
+                f"{task.env_id} has no time limit: its episodes end after "
+                f"{task.max_episode_steps} steps (register it with max_episode_steps for another)"
+            )
         joins = config.adversary.adversary_from_epoch * config.task.epoch_steps
         if agent.adversary is not None and agent.progress.env_step < joins:
             display.print(f"adversary: joins at step {joins}, plain MBPO until then")

@@ -133,8 +133,10 @@ def add_unrecorded(agent: Agent, rows: Tensor) -> None:
     if not len(rows):
         return
     agent.real.add_(rows.to(agent.real.rows.device))
-    agent.envs.skip_episodes(len(rows))  # n steps began n episodes at most
     agent.progress.env_step += len(rows)
+    agent.envs.begin_anew(
+        seed_for(agent.config.run.seed, "env resets", agent.progress.env_step) % 2**31
+    )
     agent.progress.learned_step = agent.progress.env_step  # as many updates at once would overfit
     for name, stream in agent.streams.items():
         stream.manual_seed(seed_for(stream.initial_seed(), name, agent.progress.env_step))

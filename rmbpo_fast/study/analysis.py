@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rmbpo_fast.config import TaskConfig
 from rmbpo_fast.run.agent import Agent
-from rmbpo_fast.seeding import generator_for
+from rmbpo_fast.seeding import generator_for, seed_for
 from rmbpo_fast.worlds.episodes import Act, evaluation_envs
 
 _MOST_ROWS = 2_000  # states on which V's drop is estimated
@@ -43,6 +43,18 @@ class Played:
 def play_episodes(act: Act, config: TaskConfig, episodes: int, seed: int, gamma: float) -> Played:
     """The first episode of each of `episodes` environments, action noise included."""
     envs = evaluation_envs(config, episodes, seed)
+    if len(envs.obs) < episodes:  # a task of which there is one instance
+        envs.close()
+        seeds = [seed_for(seed, "episode", i) for i in range(episodes)]
+        parts = [play_episodes(act, config, 1, each, gamma) for each in seeds]
+
+        def joined(name: str) -> Tensor:
+            return torch.cat([getattr(part, name) for part in parts])
+
+        tensors = [joined(name) for name in ("obs", "action", "reward", "next_obs", "return_to_go")]
+        obs, action, reward, next_obs, to_go = tensors
+        returns = np.concatenate([part.returns for part in parts])
+        return Played(obs, action, reward, next_obs, to_go, returns)
     steps, playing = [], torch.ones(episodes, dtype=torch.bool)
     lengths, cut = torch.zeros(episodes, dtype=torch.int64), torch.zeros(episodes).bool()
     try:

@@ -41,8 +41,9 @@ def average(run_dir: Path, last: int) -> Path:
     mean = {name: torch.stack([t[name] for t in tensors]).mean(0) for name in tensors[0]}
     file = run_dir / "averaged" / FILE_NAME
     file.parent.mkdir(exist_ok=True)
-    env_id = Policy.load(files[-1]).env_id
-    save_tensors_atomically(file, mean, {"format": FORMAT, "env_id": env_id})
+    newest = Policy.load(files[-1])
+    metadata = {"format": FORMAT, "env_id": newest.env_id, "action_dtype": newest.dtype.name}
+    save_tensors_atomically(file, mean, metadata)
     return file
 
 

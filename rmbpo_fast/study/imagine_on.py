@@ -65,7 +65,7 @@ def run(arguments: Arguments) -> None:
     horizon = horizon_at(step // config.task.epoch_steps, config.rollout)
     agent.players[0].imagined.resize_(imagined_capacity(config, horizon))
     arguments.out.mkdir(parents=True)
-    write_config(arguments.out, config, machine)
+    write_config(arguments.out, config, machine, agent.task)
     metrics = Metrics(arguments.out, agent.metrics_header())
     steps = make_steps(agent)
     for number in range(1, arguments.rounds + 1):

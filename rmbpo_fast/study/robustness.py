@@ -4,7 +4,6 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import scipy.stats
 from rmbpo_fast.errors import StorageError
 from rmbpo_fast.storage import write_text_atomically
 from rmbpo_fast.study.subjects import Subject
+from rmbpo_fast.worlds.definition import definition
 from rmbpo_fast.worlds.distortion import Physics
 from rmbpo_fast.worlds.episodes import check_changes, play
 from rmbpo_fast.worlds.grids import Experiment
@@ -29,7 +29,7 @@ _BOOTSTRAP_RESAMPLES = 9_999
 class Store:
     """Returns that were played already: a line of JSON each, so that an interrupt loses nothing.
 
-    A result is found again by policy, task, EnvPool's version, distortion, episodes and seed.
+    A result is found again by policy, task and its definition, distortion, episodes and seed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,7 +91,7 @@ def play_all(
             key = {
                 "policy": subject.policy.digest,
                 "env": subject.policy.env_id,
-                "envpool": metadata.version("envpool"),
+                **definition(task.env),
                 "noise": list(task.noise),
                 "changes": changes,
                 "episodes": episodes,

@@ -1,15 +1,21 @@
 """Real environments as tensors: unit-box actions in, transitions out, action noise inside."""
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from rmbpo_fast.errors import EnvironmentFault
+from rmbpo_fast.storage import Tree
 from rmbpo_fast.worlds.tasks import Task
 from rmbpo_fast.worlds.transition import Transition
 from rmbpo_fast.worlds.vector_env import VectorEnv, make_vector_env
+
+# a row's place in its episode, as bits
+BEGINS, TRUNCATED = 1, 2
 
 
 class Episode(NamedTuple):
@@ -54,8 +60,10 @@ class Envs:
         obs: [N, S] float32, where the next action is due.
         obs_size, action_size: S, A.
         low, high: [A] float64, the environment's action box.
+        action_dtype: of the box's own numbers.
         vector: what steps them.
         episodes: finished since the caller last emptied the list.
+        places: [N] uint8, where in their episodes the last step's rows are: BEGINS, TRUNCATED.
     """
 
     def __init__(
@@ -68,23 +76,27 @@ class Envs:
         generator: torch.Generator,
         vector: VectorEnv | None = None,
     ) -> None:
+        self._task, self._seed = task, seed
         self.vector = vector or make_vector_env(task, num_envs, seed)
         self.obs_size = task.obs_size or self.vector.obs_size
         self.low = torch.from_numpy(self.vector.low.astype(np.float64))
         self.high = torch.from_numpy(self.vector.high.astype(np.float64))
+        self.action_dtype = self.vector.low.dtype
         self.action_size = self.low.numel()
         self._noise, self._noise_scale = noise, noise_scale
         self._generator = generator
-        self._resets = np.zeros(num_envs, dtype=np.int64)
         self._returns = np.zeros(num_envs)
         self._lengths = np.zeros(num_envs, dtype=np.int64)
         self.episodes: list[Episode] = []
+        self.places = np.zeros(num_envs, dtype=np.uint8)
         self.obs = torch.zeros(num_envs, self.obs_size)
         self._reset(np.arange(num_envs))
 
     def _reset(self, indices: np.ndarray) -> None:
-        self.obs[indices] = self._observe(self.vector.reset(indices))
-        self._resets[indices] += 1
+        self._begin(indices, self.vector.reset(indices))
+
+    def _begin(self, indices: np.ndarray, obs: np.ndarray) -> None:
+        self.obs[indices] = self._observe(obs)
         self._returns[indices] = 0.0
         self._lengths[indices] = 0
 
@@ -134,6 +146,9 @@ class Envs:
             terminated=torch.from_numpy(result.terminated.astype(np.float32)),
         )
         self.obs = transition.next_obs.clone()
+        self.places = (BEGINS * (self._lengths == 0) | TRUNCATED * result.truncated).astype(
+            np.uint8
+        )
         self._returns += reward
         self._lengths += 1
         done = np.flatnonzero(result.terminated | result.truncated)
@@ -147,21 +162,31 @@ class Envs:
     def close(self) -> None:
         self.vector.close()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Episodes begun so far. An episode in progress can't be restored and isn't kept."""
-        return {"begun": torch.from_numpy(self._resets + (self._lengths > 0))}
+    def state_dict(self) -> Tree:
+        """The streams of resets, and which environments [N] are in mid-episode."""
+        in_progress = torch.from_numpy(self._lengths > 0)
+        return {"vector": self.vector.state_dict(), "in_progress": in_progress}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Brings fresh environments to their next episode by repeating the resets before it.
+    def load_state_dict(self, state: Tree) -> None:
+        """Brings fresh environments to the episode that would have followed.
 
-        Each environment draws its resets from its own seeded stream, so the episode that follows
-        is the one that would have followed without the interruption.
+        An episode in progress is lost: no simulator gives its state away.
         """
-        begun = state["begun"].numpy()
-        while (behind := np.flatnonzero(self._resets < begun)).size:
-            self._reset(behind)
+        in_progress = state["in_progress"].numpy()
+        self._begin(np.arange(len(self.obs)), self.vector.restart(state["vector"], in_progress))
 
-    def skip_episodes(self, count: int) -> None:
-        """Starts `count` episodes in every environment and leaves all but the last unplayed."""
-        for _ in range(count):
-            self._reset(np.arange(len(self.obs)))
+    def begin_anew(self, seed: int) -> None:
+        """New episodes of streams that nobody has drawn from yet."""
+        self.vector.seed(seed)
+        self._reset(np.arange(len(self.obs)))
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Frees the task's only instance for others; then new episodes begin here."""
+        state = self.state_dict()
+        self.vector.close()
+        try:
+            yield
+        finally:
+            self.vector = make_vector_env(self._task, len(self.obs), self._seed)
+            self.load_state_dict(state)

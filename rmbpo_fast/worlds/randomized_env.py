@@ -5,7 +5,7 @@ import numpy as np
 from rmbpo_fast.errors import ConfigError
 from rmbpo_fast.worlds.distortion import Physics, distorted_task
 from rmbpo_fast.worlds.tasks import Task
-from rmbpo_fast.worlds.vector_env import StepResult, VectorEnv, make_vector_env
+from rmbpo_fast.worlds.vector_env import Repeating, StepResult, VectorEnv, make_vector_env
 
 _WORLDS = 64
 
@@ -31,7 +31,7 @@ def parse_ranges(texts: tuple[str, ...], task: Task) -> dict[str, tuple[float, f
     return ranges
 
 
-class RandomizedVector:
+class RandomizedVector(Repeating):
     """N environments, each of which begins every episode in a world drawn anew.
 
     The worlds are 64, drawn uniformly from the ranges at first (ours: drawing one for each episode
@@ -45,20 +45,31 @@ class RandomizedVector:
     def __init__(
         self, task: Task, num_envs: int, seed: int, ranges: dict[str, tuple[float, float]]
     ) -> None:
-        self._random = np.random.default_rng(seed)
-        draws = {
-            name: self._random.uniform(low, high, _WORLDS) for name, (low, high) in ranges.items()
-        }
+        random = np.random.default_rng(seed)
+        draws = {name: random.uniform(low, high, _WORLDS) for name, (low, high) in ranges.items()}
+        self._axes = len(ranges)
         self._worlds = [
             distorted_task(task, {name: float(values[k]) for name, values in draws.items()})
             for k in range(_WORLDS)
         ]
-        self._seed = seed
         self._open: dict[tuple[int, int], VectorEnv] = {}  # (environment, world), made when needed
-        self._now = [self._vector(i, 0) for i in range(num_envs)]
+        self._resets = np.zeros(num_envs, dtype=np.int64)
+        self._begin(seed, random)
         self.obs_size = self._now[0].obs_size
         self.low, self.high = self._now[0].low, self._now[0].high
         self.control_cost_weight = self._now[0].control_cost_weight
+
+    def _begin(self, seed: int, random: np.random.Generator) -> None:
+        self._seed, self._random = seed, random
+        self._resets[:] = 0
+        self._now = [self._vector(i, 0) for i in range(len(self._resets))]
+
+    def seed(self, seed: int) -> None:
+        self.close()
+        self._open.clear()
+        random = np.random.default_rng(seed)
+        random.uniform(size=(self._axes, _WORLDS))  # which drew the worlds; those stay
+        self._begin(seed, random)
 
     def _vector(self, env: int, world: int) -> VectorEnv:
         if (env, world) not in self._open:
@@ -67,6 +78,7 @@ class RandomizedVector:
         return self._open[env, world]
 
     def reset(self, indices: np.ndarray) -> np.ndarray:
+        self._resets[indices] += 1
         first = []
         for env in indices.tolist():
             self._now[env] = self._vector(env, int(self._random.integers(_WORLDS)))

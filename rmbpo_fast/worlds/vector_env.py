@@ -13,8 +13,11 @@ from typing import Any, NamedTuple, Protocol
 import envpool
 import gymnasium
 import numpy as np
+import torch
 
-from rmbpo_fast.errors import ConfigError, EnvironmentFault
+from rmbpo_fast.errors import ConfigError, EnvironmentFault, NoInstance
+from rmbpo_fast.seeding import seed_for
+from rmbpo_fast.storage import Tree
 from rmbpo_fast.worlds.tasks import Task
 
 
@@ -48,6 +51,19 @@ class VectorEnv(Protocol):
     def step(self, actions: np.ndarray) -> StepResult:
         """actions [N, A] in the box's units."""
 
+    def seed(self, seed: int) -> None:
+        """Begins other streams of resets, with a reset of all environments."""
+
+    def state_dict(self) -> Tree:
+        """Where the streams are, and where they were before each environment's last reset."""
+
+    def restart(self, state: Tree, in_progress: np.ndarray) -> np.ndarray:
+        """Begins an episode in every environment; their first obs [N, S].
+
+        An episode that had begun and has no step yet begins again. One in progress [N] can't be
+        gone on with: the next one begins.
+        """
+
     def close(self) -> None:
         """Frees threads and memory."""
 
@@ -64,7 +80,36 @@ def _box(space: Any, what: str, env_id: str) -> gymnasium.spaces.Box:
     return space
 
 
-class EnvPoolVector:
+class Repeating:
+    """Environments whose generators can't be read: a restart repeats the resets so far."""
+
+    _seed: int
+    _resets: np.ndarray  # [N] so far
+
+    def state_dict(self) -> Tree:
+        return {"seed": self._seed, "resets": torch.from_numpy(self._resets.copy())}
+
+    def restart(self, state: Tree, in_progress: np.ndarray) -> np.ndarray:
+        seed, resets = state["seed"], state["resets"].numpy()
+        everywhere = np.arange(len(in_progress))
+        if in_progress.any():
+            # nothing is left to agree with, and other streams cost one reset
+            self.seed(seed_for(seed, "restart", int(resets.sum())) % 2**31)
+            return self.reset(everywhere)
+        self.seed(seed)
+        obs = self.reset(everywhere)
+        while (behind := np.flatnonzero(self._resets < resets)).size:
+            obs[behind] = self.reset(behind)
+        return obs
+
+    def seed(self, seed: int) -> None:
+        raise NotImplementedError
+
+    def reset(self, indices: np.ndarray) -> np.ndarray:
+        raise NotImplementedError
+
+
+class EnvPoolVector(Repeating):
     """EnvPool's threads; each environment has its own seeded stream of resets.
 
     Attributes:
@@ -74,19 +119,30 @@ class EnvPoolVector:
     shown: tuple[np.ndarray, dict[str, Any]]
 
     def __init__(self, task: Task, num_envs: int, seed: int) -> None:
-        self._pool = envpool.make_gymnasium(
-            task.env_id,
-            num_envs=num_envs,
-            seed=seed % 2**31,
-            **task.make_kwargs,
-        )
+        self._task, self._resets = task, np.zeros(num_envs, dtype=np.int64)
+        self._pool = self._make(seed)
         actions = _box(self._pool.action_space, "actions", task.env_id)
         self.low, self.high = actions.low, actions.high
         self.obs_size = _box(self._pool.observation_space, "observations", task.env_id).shape[0]
         config = self._pool.spec.config
         self.control_cost_weight = float(getattr(config, "ctrl_cost_weight", 0.0))
 
+    def _make(self, seed: int) -> Any:
+        self._seed = seed % 2**31
+        self._resets[:] = 0
+        return envpool.make_gymnasium(
+            self._task.env_id,
+            num_envs=len(self._resets),
+            seed=self._seed,
+            **self._task.make_kwargs,
+        )
+
+    def seed(self, seed: int) -> None:
+        self._pool.close()
+        self._pool = self._make(seed)
+
     def reset(self, indices: np.ndarray) -> np.ndarray:
+        self._resets[indices] += 1
         self.shown = self._pool.reset(indices.astype(np.int32))
         return self.shown[0]
 
@@ -100,29 +156,23 @@ class EnvPoolVector:
 
 
 class GymnasiumVector:
-    """Gymnasium's own vector API, one process; for any registered task with boxes.
-
-    A task without a time limit gets one of 1,000 steps (ours), so that evaluations end.
-    """
+    """Gymnasium's own vector API, one process; for any registered task with boxes."""
 
     control_cost_weight = 0.0
 
     def __init__(self, task: Task, num_envs: int, seed: int) -> None:
+        self._num_envs, self._env_id = num_envs, task.env_id
+        self._made: list[gymnasium.Env] = []
         try:
-            with warnings.catch_warnings():
-                # which version of a task runs is the user's choice, not to be nagged about
-                warnings.simplefilter("ignore")
-                self._envs = gymnasium.make_vec(
-                    task.env_id,
-                    num_envs=num_envs,
-                    vectorization_mode="sync",
-                    max_episode_steps=gymnasium.spec(task.env_id).max_episode_steps or 1_000,
-                    vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED},
-                    **task.make_kwargs,
-                )
+            self._envs = self._make(task)
         except (gymnasium.error.Error, ImportError) as error:
+            self._close_made()
             reason = str(error).splitlines()[0]
             raise ConfigError(f"--env {task.env_id}: Gymnasium can't make it: {reason}") from error
+        except Exception as error:
+            there = len(self._made)
+            self._close_made()
+            raise NoInstance(f"{what_raised(task.env_id, 'making one', error)}", there) from error
         actions = _box(self._envs.single_action_space, "actions", task.env_id)
         if not np.isfinite([actions.low, actions.high]).all():
             raise ConfigError(f"--env {task.env_id}: expected bounded actions, found {actions}")
@@ -130,12 +180,57 @@ class GymnasiumVector:
         self._dtype = actions.dtype
         space = _box(self._envs.single_observation_space, "observations", task.env_id)
         self.obs_size = space.shape[0]
-        self._num_envs, self._env_id = num_envs, task.env_id
         self._seed: int | None = seed
+        self._before: list[Tree | None] = [None] * num_envs
+
+    def _make(self, task: Task) -> gymnasium.vector.SyncVectorEnv:
+        def one() -> gymnasium.Env:
+            env = gymnasium.make(
+                task.env_id, max_episode_steps=task.max_episode_steps, **task.make_kwargs
+            )
+            self._made.append(env)
+            return env
+
+        with warnings.catch_warnings():
+            # which version of a task runs is the user's choice, not to be nagged about
+            warnings.simplefilter("ignore")
+            return gymnasium.vector.SyncVectorEnv(
+                [one] * self._num_envs, autoreset_mode=gymnasium.vector.AutoresetMode.DISABLED
+            )
+
+    def _close_made(self) -> None:
+        for env in self._made:
+            env.close()
+
+    def seed(self, seed: int) -> None:
+        self._seed = seed
+
+    def _generators(self) -> list[Tree | None]:
+        """Each environment's `np_random`, where it is one that JSON can hold."""
+        found = [getattr(env.unwrapped, "_np_random", None) for env in self._made]
+        states = [rng and rng.bit_generator.state for rng in found]
+        return [state if state and state["bit_generator"] == "PCG64" else None for state in states]
+
+    def state_dict(self) -> Tree:
+        return {"before": list(self._before), "now": self._generators()}
+
+    def restart(self, state: Tree, in_progress: np.ndarray) -> np.ndarray:
+        for i, env in enumerate(self._made):
+            saved = state["now" if in_progress[i] else "before"][i]
+            if saved is not None:
+                bits = np.random.PCG64()
+                bits.state = saved
+                env.unwrapped.np_random = np.random.Generator(bits)
+        if any(saved is not None for saved in state["now"]):
+            self._seed = None
+        return self.reset(np.arange(self._num_envs))
 
     def reset(self, indices: np.ndarray) -> np.ndarray:
         mask = np.zeros(self._num_envs, dtype=bool)
         mask[indices] = True
+        for i, state in enumerate(self._generators()):
+            if mask[i]:
+                self._before[i] = state
         with self._faults("reset"):
             if self._seed is not None and mask.all():
                 obs, _ = self._envs.reset(seed=self._seed)
@@ -159,11 +254,16 @@ class GymnasiumVector:
         try:
             yield
         except Exception as error:
-            *_, last = traceback.extract_tb(error.__traceback__)
-            raise EnvironmentFault(
-                f"{self._env_id}: {method}() raised {type(error).__name__}: {error} "
-                f"({last.filename}, line {last.lineno})"
-            ) from error
+            raise EnvironmentFault(what_raised(self._env_id, f"{method}()", error)) from error
 
     def close(self) -> None:
         self._envs.close()
+
+
+def what_raised(env_id: str, method: str, error: Exception) -> str:
+    """A fault of a task's own code, in a line that says where."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return (
+        f"{env_id}: {method} raised {type(error).__name__}: {error} "
+        f"({last.filename}, line {last.lineno})"
+    )

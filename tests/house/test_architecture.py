@@ -17,7 +17,7 @@ HOUSE = {
         "transition",
         "termination",
         "tasks",
-        "distortion grids vector_env",
+        "definition distortion grids vector_env",
         "dimensions envs randomized_env",
         "episodes",
     ],

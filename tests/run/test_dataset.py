@@ -5,6 +5,7 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from rmbpo_fast import __version__, train
 from rmbpo_fast.run import dataset
 from rmbpo_fast.run.dataset import split_episodes
 from rmbpo_fast.run.journal import read_journal
+from rmbpo_fast.worlds.envs import BEGINS, TRUNCATED
 
 needs_minari = pytest.mark.skipif(
     find_spec("minari") is None or find_spec("h5py") is None,
@@ -20,25 +22,45 @@ needs_minari = pytest.mark.skipif(
 )
 
 
-def test_two_environments_rows_in_turn_are_split_where_they_were_reset():
+def test_two_environments_rows_in_turn_are_split_where_episodes_begin():
     """By hand: A ends after three rows, B is cut after one; both begin again."""
-    a, b, c, d = ([0, 1, 2, 3], [10, 11], [20, 21, 22], [30, 31])
-    rows = [  # obs, next_obs, terminated
-        *((a[0], a[1], 0), (b[0], b[1], 0)),
-        *((a[1], a[2], 0), (c[0], c[1], 0)),
-        *((a[2], a[3], 1), (c[1], c[2], 0)),
-        ((d[0], d[1], 0)),  # the last step was half journalled when the process died
-    ]
-    obs, next_obs, terminated = (np.array(column) for column in zip(*rows, strict=True))
-    found = split_episodes(obs[:, None], next_obs[:, None], terminated > 0, 2)
+    places = [BEGINS, BEGINS | TRUNCATED, 0, BEGINS, 0, 0, BEGINS]
+    # the last step was half journalled when the process died
+    found = split_episodes(np.array(places, np.uint8), 2)
     assert [rows.tolist() for rows in found] == [[0, 2, 4], [1], [3, 5], [6]]
+    assert split_episodes(np.zeros(0, np.uint8), 2) == []
 
 
-def test_an_episode_that_terminated_is_over_even_where_the_next_begins_at_its_end():
-    obs, next_obs = np.array([[0.0], [1.0]]), np.array([[1.0], [2.0]])
-    assert len(split_episodes(obs, next_obs, np.array([True, False]), 1)) == 2
-    assert len(split_episodes(obs, next_obs, np.array([False, False]), 1)) == 1
-    assert split_episodes(obs[:0], next_obs[:0], np.zeros(0, bool), 1) == []
+class Bandit(gymnasium.Env):
+    """Each episode begins as the last one ended."""
+
+    observation_space = gymnasium.spaces.Box(0, 1, (1,), np.float32)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), float(action[0]), False, False, {}
+
+
+@needs_minari
+def test_episodes_that_look_like_one_are_told_apart(tmp_path):
+    import minari
+
+    gymnasium.register("Bandit-v0", Bandit, max_episode_steps=5)
+    try:
+        run = tmp_path / "run"
+        settings = {**SMALL, "total_env_steps": 60, "termination": "learned"}
+        words = flags(env="Bandit-v0", **settings, run_dir=run, save_dataset=True)
+        assert train.main(words) == 0
+        loaded = minari.MinariDataset(run / "dataset")
+        assert [len(episode) for episode in loaded.iterate_episodes()] == [5] * 12
+        assert loaded.env_spec.id == "Bandit-v0"
+        assert isinstance(loaded.recover_environment().unwrapped, Bandit)
+    finally:
+        gymnasium.registry.pop("Bandit-v0")
 
 
 @needs_minari
@@ -57,6 +79,7 @@ def test_minari_reads_what_the_run_met(tmp_path, monkeypatch, capsys, num_envs):
     printed = f"{run / 'dataset'}: 120 transitions, {loaded.total_episodes} episodes"
     assert printed in capsys.readouterr().out
     assert loaded.action_space.low == pytest.approx([-3.0])
+    assert loaded.recover_environment().spec.id == "InvertedPendulum-v4"  # the same physics
     seen = []
     for episode in loaded.iterate_episodes():
         length = len(episode)

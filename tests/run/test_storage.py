@@ -145,7 +145,7 @@ def _rows(first, count):
 def _write(folder, first, count):
     writer = JournalWriter(folder, first, 4)
     for row in _rows(first, count):
-        writer.append(row[None])
+        writer.append(row[None], np.zeros(1, np.uint8))
     writer.close()
     return writer.path
 

@@ -23,7 +23,12 @@ def _run(folder, biases, actor):
         file = epoch_file(folder, step)
         file.parent.mkdir(parents=True, exist_ok=True)
         save_policy(
-            file, actor.net.layers, "InvertedPendulum-v2", torch.tensor([-3.0]), torch.tensor([3.0])
+            file,
+            actor.net.layers,
+            "InvertedPendulum-v2",
+            torch.tensor([-3.0]),
+            torch.tensor([3.0]),
+            np.float32,
         )
     return folder
 

@@ -1,15 +1,10 @@
 """Do we read EnvPool and Gymnasium correctly?"""
 
-import importlib
-import sys
-
 import gymnasium
 import numpy as np
 import pytest
 import torch
 
-from conftest import SMALL, flags
-from rmbpo_fast import evaluate, train
 from rmbpo_fast.errors import ConfigError, EnvironmentFault
 from rmbpo_fast.presets import preset
 from rmbpo_fast.seeding import generator_for
@@ -191,22 +186,6 @@ def test_seeds_decide_everything(name):
     assert not torch.equal(runs[0][0][0].obs, runs[2][0][0].obs)
 
 
-@pytest.mark.parametrize("name", ["inverted_pendulum", "hopper", "Pendulum-v1"])
-def test_state_leads_to_the_episode_that_would_have_followed(name):
-    going = _envs(name, num_envs=2)
-    while not _play(going, 1)[0][1]:
-        pass
-    # one environment has just ended; let both be at an episode's first state
-    state = going.state_dict()
-    fresh = _envs(name, num_envs=2)
-    fresh.load_state_dict(state)
-    for i in range(2):
-        if going._lengths[i] == 0:
-            assert torch.equal(fresh.obs[i], going.obs[i])
-    # those in mid-episode start the next one
-    assert (fresh._resets == state["begun"].numpy()).all()
-
-
 def test_gymnasium_tasks_run_through_its_vector_api():
     envs = _envs("Pendulum-v1", num_envs=2)
     assert find_task("Pendulum-v1").backend == "gymnasium"
@@ -260,52 +239,6 @@ def test_a_fault_of_a_gymnasium_task_says_where():
     finally:
         gymnasium.registry.pop("Picky-v0")
     assert __file__ in str(e.value)
-
-
-@pytest.fixture
-def my_tasks(tmp_path, monkeypatch):
-    """A user's module, which registers Mine/Cart-v0; gone again as in a new process."""
-
-    def forget():
-        sys.modules.pop("my_tasks", None)
-        gymnasium.registry.pop("Mine/Cart-v0", None)
-
-    (tmp_path / "my_tasks.py").write_text(
-        "import gymnasium\n"
-        "import gymnasium.envs.classic_control as classic\n"
-        "class Cart(classic.Continuous_MountainCarEnv):\n"
-        "    pass\n"
-        "gymnasium.register('Mine/Cart-v0', Cart, max_episode_steps=30)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    yield forget
-    forget()
-
-
-@pytest.mark.parametrize("imported", [False, True])
-def test_a_task_of_a_users_module_is_part_of_the_run(my_tasks, tmp_path, capsys, imported):
-    """Also where the user's own program has registered it before."""
-    run = tmp_path / "run"
-    settings = {**SMALL, "total_env_steps": 60, "run_dir": run}
-    if imported:
-        importlib.import_module("my_tasks")
-    env = "Mine/Cart-v0" if imported else "my_tasks:Mine/Cart-v0"
-    assert train.main(flags(env=env, **settings)) == 0
-    my_tasks()
-    assert train.main(flags(resume=run, total_env_steps=70)) == 0
-    my_tasks()
-    assert evaluate.main([str(run), "--episodes", "1"]) == 0
-    assert "Mine/Cart-v0: return" in capsys.readouterr().out
-
-
-def test_a_module_that_cant_be_imported_is_one_line(my_tasks, tmp_path):
-    (tmp_path / "my_tasks.py").write_text("1 / 0\n")
-    for env, message in (
-        ("my_tasks:Mine/Cart-v0", r"can't import my_tasks \(ZeroDivisionError"),
-        ("no_tasks:Mine/Cart-v0", r"can't import no_tasks \(ModuleNotFoundError"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            find_task(env)
 
 
 @pytest.mark.parametrize(
@@ -375,10 +308,3 @@ def test_known_tasks_clip_velocities():
     assert high[:5].isinf().all()
     assert (high[5:] == 10).all()
     assert torch.equal(low, -high)
-
-
-def test_a_known_task_that_envpool_lacks_keeps_its_facts(monkeypatch):
-    """Gymnasium steps a version that EnvPool lacks, by the same rules."""
-    monkeypatch.setattr("envpool.list_all_envs", lambda: ["Hopper-v3"])
-    task = find_task("Hopper-v5")
-    assert (task.backend, task.rule, task.clipped_from) == ("gymnasium", termination.hopper, 5)
