@@ -14,7 +14,8 @@ from rmbpo_fast.study.analysis_report import Arguments, run
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
-    arguments = tyro.cli(Arguments, args=argv, prog="python -m rmbpo_fast.analyze")
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    arguments = tyro.cli(Arguments, args=words, prog="python -m rmbpo_fast.analyze")
     torch.set_num_threads(1)
     return run_command(lambda: run(arguments), "stopped")
 

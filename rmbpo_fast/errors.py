@@ -1,6 +1,7 @@
 """What can go wrong and is the user's to mend; `main()` prints each as one line."""
 
 import sys
+import traceback
 from collections.abc import Callable
 
 
@@ -32,6 +33,10 @@ class DivergedError(RmbpoError):
     """A loss or a network that is no longer finite."""
 
 
+class RunFailed(RmbpoError):
+    """A training run that has ended early; its cause says why, the message how to go on."""
+
+
 class CaptureError(RmbpoError):
     """A function that can't become a CUDA graph."""
 
@@ -52,6 +57,9 @@ def run_command(work: Callable[[], int | None], when_interrupted: str) -> int:
         print_error(error)
         return 2
     except (RmbpoError, OSError) as error:
+        cause = error.__cause__
+        if isinstance(error, RunFailed) and not isinstance(cause, (RmbpoError, OSError)):
+            traceback.print_exception(cause)  # of a task's own code, or of ours
         print_error(error)
         return 1
     except KeyboardInterrupt:

@@ -1,8 +1,9 @@
 """The settings of each task that has its own."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from rmbpo_fast.config import Config
+from rmbpo_fast.config import ETA_TARGETS, Config
 from rmbpo_fast.worlds.tasks import task_family
 
 # The RMBPO paper's, but for Hopper's published eta of 4: V(s') has a std of 4 there while the
@@ -68,6 +69,23 @@ _PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(env: str) -> Config:
-    """The settings of a task's family; the general defaults for a task without a preset."""
-    return Config().replace(env=env, **_PRESETS.get(task_family(env), {}))
+def preset(env: str, **settings: Any) -> Config:
+    """The settings of a task's family; the general defaults for a task without a preset.
+
+        preset("hopper", seed=1, drop_target=0.1)
+
+    Args:
+        settings: others, by their flag's name with underscores.
+    Raises:
+        ConfigError: no such setting.
+    """
+    config = Config().replace(env=env, **_PRESETS.get(task_family(env), {}))
+    return with_pessimism(config, settings).replace(**settings)
+
+
+def with_pessimism(config: Config, given: Iterable[str]) -> Config:
+    """Makes room for the pessimism that is given, by name: an eta that is given alone stays fixed,
+    and a target takes the place of the task's own."""
+    if not {"eta", *ETA_TARGETS} & set(given):
+        return config
+    return config.replace(**dict.fromkeys(set(ETA_TARGETS) - set(given)))

@@ -12,7 +12,7 @@ from rmbpo_fast.study.report import Arguments, make_page
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
-    words = sys.argv[1:] if argv is None else argv
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     arguments = tyro.cli(Arguments, args=words, prog="python -m rmbpo_fast.report")
 
     def work() -> None:

@@ -15,7 +15,7 @@ from rmbpo_fast.study.sweep.session import Arguments, run
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failed run, 2 for bad settings."""
-    words = sys.argv[1:] if argv is None else argv
+    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     prog = "python -m rmbpo_fast.sweep"
     arguments, of_train = tyro.cli(Arguments, args=words, prog=prog, return_unknown_args=True)
     torch.set_num_threads(1)  # the evaluation's batches are small

@@ -52,6 +52,7 @@ LISTED = {
     "ruff check .": "tests/house/test_static.py",
     "sh tests/sanitize.sh": "minutes of compiling; .ci/run runs it",
     "python tests/run/test_golden.py": "rewrites tests/run/golden.json",
+    "python examples/": "tests/house/test_examples.py",
     "sh results/inverted_pendulum.sh": HOURS,
     "sh results/inverted_pendulum_options.sh": HOURS,
     "sh results/hopper.sh": HOURS,
@@ -209,7 +210,9 @@ def make_call(
     """
     shown = " ".join(words)
     for beginning in LISTED:
-        if shown == beginning or shown.startswith(beginning + " "):
+        if shown == beginning or shown.startswith(
+            beginning if beginning[-1] == "/" else beginning + " "
+        ):
             needed = [w for w in words if (w.endswith((".py", ".sh")))]
             assert all((ROOT / w).is_file() for w in needed), shown
             return

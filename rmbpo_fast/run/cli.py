@@ -10,7 +10,7 @@ import tyro
 
 from rmbpo_fast.config import ETA_TARGETS, Config, RunConfig, flag_of
 from rmbpo_fast.errors import ConfigError
-from rmbpo_fast.presets import preset
+from rmbpo_fast.presets import preset, with_pessimism
 from rmbpo_fast.run.config_file import read_config
 from rmbpo_fast.run.validation import validate
 from rmbpo_fast.worlds.tasks import with_module
@@ -19,6 +19,10 @@ from rmbpo_fast.worlds.tasks import with_module
 _RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir"} | {
     "total_env_steps"
 }
+
+_ABOUT = """Train RMBPO. Defaults shown are those of the --env given.
+
+--config FILE takes a run's config.json as a start: flags beside it change single settings."""
 
 
 def with_hyphens(argv: list[str]) -> list[str]:
@@ -30,6 +34,17 @@ def with_hyphens(argv: list[str]) -> list[str]:
     ]
 
 
+def without_flag(argv: list[str], flag: str) -> list[str]:
+    """The words without a flag and its value."""
+    kept, words = [], iter(argv)
+    for word in words:
+        if word == flag:
+            next(words, None)
+        elif not word.startswith(f"{flag}="):
+            kept.append(word)
+    return kept
+
+
 def parse(argv: list[str]) -> Config:
     """The validated config of `python -m rmbpo_fast.train`. tyro prints help and usage errors.
 
@@ -37,8 +52,9 @@ def parse(argv: list[str]) -> Config:
         ConfigError: a value that can't be served.
     """
     argv = with_hyphens(argv)
-    # --env and --resume decide which defaults apply, and --help shows those
+    # --env, --config and --resume decide which defaults apply, and --help shows those
     peek = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    peek.add_argument("--config", type=Path)
     peek.add_argument("--env", default=Config().task.env)
     peek.add_argument("--resume", type=Path)
     for name in ("eta", *ETA_TARGETS):
@@ -48,11 +64,13 @@ def parse(argv: list[str]) -> Config:
             known, _ = peek.parse_known_args(argv)
     except SystemExit:  # a flag without its value: tyro says so better
         known = peek.parse_args([])
-    base = preset(known.env)
-    if any(getattr(known, name) is not None for name in ("eta", *ETA_TARGETS)):
-        # an eta given alone stays fixed, and a target takes the place of the preset's
-        unset = [name for name in ETA_TARGETS if getattr(known, name) is None]
-        base = base.replace(**dict.fromkeys(unset))
+    if known.config is not None:
+        base = read_config(known.config).replace(run_dir=None)
+        argv = without_flag(argv, "--config")
+    else:
+        base = preset(known.env)
+    given = [name for name in ("eta", *ETA_TARGETS) if getattr(known, name) is not None]
+    base = with_pessimism(base, given)
     if known.resume is not None:
         base = read_config(known.resume).replace(run_dir=known.resume)
     config = tyro.cli(
@@ -60,6 +78,7 @@ def parse(argv: list[str]) -> Config:
         args=argv,
         default=base,
         prog="python -m rmbpo_fast.train",
+        description=_ABOUT,
     )
     config = config.replace(env=with_module(config.task.env))
     validate(config)

@@ -49,9 +49,14 @@ def from_json(data: dict[str, Any]) -> Config:
 
 
 def read_config(run_dir: Path) -> Config:
-    """The settings of a run, from its config.json. Raises StorageError where it is none of ours."""
+    """The settings of a run, from its folder or its config.json.
+
+    Raises:
+        StorageError: it is none of ours.
+    """
+    file = run_dir if run_dir.is_file() else run_dir / CONFIG_FILE
     try:
-        content = json.loads((run_dir / CONFIG_FILE).read_text())
+        content = json.loads(file.read_text())
         made_by = content.get("version")
         return from_json(content["config"])
     except OSError as error:

@@ -31,6 +31,9 @@ CHUNK_ROWS_PER_ELITE = 1_000
 # older ones go once a newer one has been read back
 KEPT_CHECKPOINTS = 2
 
+# takes an epoch's row of metrics.csv; true stops the run
+Callback = Callable[[dict[str, Any]], object]
+
 
 class Steps(NamedTuple):
     """The loop's work on the device as functions that a graph can replay.
@@ -287,6 +290,7 @@ def train(
     run_dir: Path,
     display: Display,
     stop: StopRequest,
+    callback: Callback | None = None,
 ) -> None:
     """Runs until --total-env-steps or a stop is asked for, and saves; also where something fails.
 
@@ -312,7 +316,10 @@ def train(
                 learn(agent, steps, metrics)
                 display.step(progress.env_step)
             if progress.env_step // epoch_steps > metrics.last_step // epoch_steps:
-                display.epoch(end_epoch(agent, steps, metrics, run_dir))
+                row = end_epoch(agent, steps, metrics, run_dir)
+                display.epoch(row)
+                if callback is not None and callback(row):
+                    stop.ask()
             if progress.env_step - saved_step >= config.run.checkpoint_every_steps:
                 save()
                 saved_step = progress.env_step

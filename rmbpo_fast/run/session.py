@@ -1,14 +1,13 @@
 """One run from its settings to its end: machine, parts, files, loop; how it ended is printed."""
 
-import traceback
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from rmbpo_fast.config import Config
-from rmbpo_fast.errors import ConfigError, RmbpoError, StorageError, print_error
+from rmbpo_fast.errors import ConfigError, RmbpoError, RunFailed
 from rmbpo_fast.kernels.backend import choose_backend
 from rmbpo_fast.run.accelerate import accelerate
 from rmbpo_fast.run.agent import build
@@ -18,7 +17,7 @@ from rmbpo_fast.run.dataset import require_minari, save_dataset
 from rmbpo_fast.run.display import Display, Screen
 from rmbpo_fast.run.files import begin_run, restore, resume_command, write_config
 from rmbpo_fast.run.journal import JournalWriter
-from rmbpo_fast.run.loop import make_steps, train
+from rmbpo_fast.run.loop import Callback, make_steps, train
 from rmbpo_fast.run.metrics import Metrics
 from rmbpo_fast.run.stop import StopRequest
 from rmbpo_fast.seeding import seed_everything
@@ -68,7 +67,7 @@ def what_failed(error: Exception, step: int, run_dir: Path) -> RmbpoError:
     """The failure with its step, what is saved, and the command to go on."""
     checkpoints = list_checkpoints(run_dir)
     saved = f"saved at step {step_of(checkpoints[-1])}" if checkpoints else "not saved yet"
-    kind = type(error) if isinstance(error, RmbpoError) else StorageError
+    kind = ConfigError if isinstance(error, ConfigError) else RunFailed
     what = str(error) or type(error).__name__
     return kind(
         f"at step {step}: {what}; networks are {saved}, the journal has every real step; to go on: "
@@ -76,8 +75,19 @@ def what_failed(error: Exception, step: int, run_dir: Path) -> RmbpoError:
     )
 
 
-def run(config: Config) -> int:
-    """Builds or restores everything, trains, and says how it ended. Returns the exit status."""
+class Ended(NamedTuple):
+    """A run that has ended: its folder, and the signal that stopped it."""
+
+    run_dir: Path
+    signal: int | None
+
+
+def run(config: Config, callback: Callback | None = None) -> Ended:
+    """Builds or restores everything, trains, and says how it ended.
+
+    Raises:
+        RmbpoError: it failed; its cause is an exception of the task's code or of ours.
+    """
     task = find_task(config.task.env)
     if config.run.save_dataset:
         require_minari()  # not after hours
@@ -129,21 +139,15 @@ def run(config: Config) -> int:
             steps, done = accelerate(agent, device)
             display.print(done)
         try:
-            train(agent, steps, metrics, journal, run_dir, display, stop)
+            train(agent, steps, metrics, journal, run_dir, display, stop, callback)
             step = agent.progress.env_step
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
             if config.run.save_dataset:
                 display.print(save_dataset(agent, run_dir))
         except Exception as error:
-            fault = what_failed(error, agent.progress.env_step, run_dir)
-            if isinstance(error, (RmbpoError, OSError)):
-                raise fault from error
-            traceback.print_exc()  # of the task's own code, or of ours
-            print_error(fault)
-            return 1
+            raise what_failed(error, agent.progress.env_step, run_dir) from error
         except KeyboardInterrupt:
             display.print("stopped at once, without saving; the journal has every real step")
-    if stop.signal is not None:
+    if stop.asked:
         print(f"stopped; to go on: {resume_command(run_dir)}")
-        return 128 + stop.signal
-    return 0
+    return Ended(run_dir, stop.signal)

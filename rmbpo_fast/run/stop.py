@@ -15,10 +15,15 @@ class StopRequest:
     """SIGINT and SIGTERM ask for an orderly stop; a second one stops at once, without saving.
 
     Signals come to a process's main thread, so a run in another thread takes none.
+
+    Attributes:
+        signal: the one that asked.
+        asked: a signal or a callback has.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.asked = False
 
     def __enter__(self) -> "StopRequest":
         of_process = threading.current_thread() is threading.main_thread()
@@ -32,13 +37,18 @@ class StopRequest:
 
     def check(self) -> None:
         """Raises Stopped once a stop has been asked for."""
-        if self.signal is not None:
+        if self.asked:
             raise Stopped
+
+    def ask(self) -> None:
+        """Asks for an orderly stop."""
+        self.asked = True
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
+        self.asked = True
         if not sys.stdout.isatty():  # on a terminal the live table says so
             # a signal may come in the middle of a print, so this goes past Python's buffers
             os.write(2, b"stopping, then saving; once more stops at once\n")

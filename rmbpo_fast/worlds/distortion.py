@@ -1,7 +1,8 @@
 """Changes to a task's physics: the worlds in which the robustness experiments test a policy.
 
-EnvPool reads its MuJoCo models from XML files. A distorted task is the task's own XML, rewritten
-into a private folder that is handed to EnvPool as `base_path`.
+Gymnasium's MuJoCo tasks are changed in their models (see `distorted`). EnvPool reads its models
+from XML files: a distorted task is the task's own XML, rewritten into a private folder that is
+handed to EnvPool as `base_path`.
 """
 
 import dataclasses
@@ -10,70 +11,43 @@ import math
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
+from copy import copy
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 import envpool
+import gymnasium
 import mujoco
 import numpy as np
 
 from rmbpo_fast.errors import ConfigError
+from rmbpo_fast.worlds.physics import ModelPhysics, as_text, let_run
 from rmbpo_fast.worlds.tasks import Task, find_task
 
-# name: (what an axis of a figure says, smallest value, whether that value itself is allowed)
-_KINDS: dict[str, tuple[str, float, bool]] = {
-    "torso_mass": ("torso mass (kg)", 0.0, False),
-    "pole_mass": ("pole mass (kg)", 0.0, False),
-    "body_mass": ("mass (kg)", 0.0, False),
-    "friction": ("relative change of all friction", -1.0, True),
-    "joint_stiffness": ("stiffness", 0.0, True),
-    "joint_damping": ("damping", 0.0, True),
-    "gravity": ("gravity (m/s²)", 0.0, True),
-    "action_noise": ("action noise (times the task's)", 0.0, True),
-}
-_TARGETED = ("body_mass", "joint_stiffness", "joint_damping")
-_UNITS = {"joint_stiffness": ("N m/rad", "N/m"), "joint_damping": ("N m s/rad", "N s/m")}
 _MODELS = Path("mujoco", "assets_gym")  # below EnvPool's base_path
 
-_TRIAL_STEPS = 200
-_RUNAWAY = (
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-)
 _folder: tempfile.TemporaryDirectory[str] | None = None  # removed when the interpreter exits
 
 
-class Physics:
-    """A task's MuJoCo model: the distortions it takes, their nominal values, its XML with changes.
+class Physics(ModelPhysics):
+    """A task's MuJoCo model, what can be changed in it, and its XML with changes.
 
-    Distortions, by the name that a user types (values are absolute unless said otherwise):
-
-        torso_mass: kg; the torso's inertia stays.
-        pole_mass: kg; the pole's inertia grows with it.
-        body_mass:BODY: kg; the body's inertia stays.
-        friction: relative; every geom's friction times (1 + value).
-        joint_stiffness[:JOINT[,JOINT]], joint_damping[:...]: N m/rad and N m s/rad for hinges,
-            N/m and N s/m for slides; without a joint's name, every joint that has a motor.
-        gravity: m/s^2, downwards.
-        action_noise: times the task's own noise scale; not part of the XML.
-
-    Whatever MuJoCo derives from these numbers when it compiles a model is derived anew.
+    `action_noise`, in times the task's own noise scale, is a distortion here too; it isn't part of
+    the model.
 
     Raises:
-        ConfigError: (all but `action_noise`) the task isn't stepped by EnvPool.
+        ConfigError: (all but `action_noise`) nobody knows the task's MuJoCo model.
     """
 
     def __init__(self, task: Task) -> None:
-        self.task = task
+        self.task, self.env_id = task, task.env_id
 
     @cached_property
     def model_file(self) -> Path:
         """The XML that EnvPool loads: `<name>_envpool.xml` where there is one."""
         if self.task.backend != "envpool":
-            raise ConfigError(
-                f"{self.task.env_id} is stepped by Gymnasium: only action_noise can be changed"
-            )
+            raise ConfigError(f"{self.env_id} is stepped by Gymnasium: its XML isn't known")
         config = envpool.make_spec(self.task.env_id).config
         plain = Path(config.base_path) / _MODELS / getattr(config, "xml_file", "")
         own = plain.with_name(f"{plain.stem}_envpool.xml")
@@ -85,86 +59,31 @@ class Physics:
     @cached_property
     def model(self) -> mujoco.MjModel:
         """The nominal model."""
-        return _compile(self.model_file.read_text())
-
-    @cached_property
-    def bodies(self) -> list[str]:
-        """Names of the bodies that have one, the world left out."""
-        names = [self.model.body(i).name for i in range(1, self.model.nbody)]
-        return [name for name in names if name]
-
-    @cached_property
-    def joints(self) -> list[str]:
-        """Names of the joints."""
-        return [self.model.joint(i).name for i in range(self.model.njnt)]
-
-    @cached_property
-    def driven_joints(self) -> list[str]:
-        """Names of the joints that have a motor."""
-        return [self.joints[i] for i in sorted(set(self.model.actuator_trnid[:, 0].tolist()))]
+        if self.task.backend == "envpool":
+            return _compile(self.model_file.read_text())
+        made: Any = gymnasium.make(
+            self.env_id, disable_env_checker=True, **self.task.make_kwargs
+        ).unwrapped
+        model = getattr(made, "model", None)
+        made.close()
+        if not isinstance(model, mujoco.MjModel):
+            raise ConfigError(f"{self.env_id} is no MuJoCo task: only action_noise can be changed")
+        return model
 
     def offers(self) -> str:
-        """The distortions of this task, for an error message."""
-        if self.task.backend != "envpool":
-            return "action_noise"
-        own = [f"{b}_mass" for b in ("torso", "pole") if b in self.bodies]
-        bodies, joints = "|".join(self.bodies), "|".join(self.joints)
-        return ", ".join(
-            [
-                *own,
-                f"body_mass:{bodies}",
-                "friction",
-                f"joint_stiffness[:{joints}]",
-                "joint_damping[:...]",
-                "gravity",
-                "action_noise",
-            ]
-        )
+        return f"{super().offers()}, action_noise"
 
     def check(self, name: str, value: float) -> None:
-        """Raises ConfigError where the task has no such distortion, or can't take the value."""
-        kind, _, targets = name.partition(":")
-        known = kind in _KINDS and not (targets and kind not in _TARGETED)
-        if known and kind != "action_noise":
-            known = all(t in self._choices(kind) for t in self._targets(name))
-        if not known or (kind == "body_mass" and not targets):
-            raise ConfigError(
-                f"{self.task.env_id} has no distortion {name!r}; it has {self.offers()}"
-            )
-        _, least, inclusive = _KINDS[kind]
-        if not math.isfinite(value) or value < least or (value == least and not inclusive):
-            expected = "at least" if inclusive else "greater than"
-            raise ConfigError(f"{name} must be {expected} {least:g}, not {value:g}")
+        if name != "action_noise":
+            super().check(name, value)
+        elif not (math.isfinite(value) and value >= 0):
+            raise ConfigError(f"action_noise must be at least 0, not {value:g}")
 
     def label(self, name: str) -> str:
-        """What an axis says: `joint_stiffness:leg_joint` -> `leg_joint stiffness (N m/rad)`."""
-        kind, _, targets = name.partition(":")
-        text = _KINDS[kind][0]
-        if kind in _UNITS:
-            slides = [
-                self.model.joint(joint).type[0] == mujoco.mjtJoint.mjJNT_SLIDE
-                for joint in self._targets(name)
-            ]
-            hinge, slide = _UNITS[kind]
-            text += f" ({slide if all(slides) else hinge})"
-        return f"{targets.replace(',', ', ') or 'joint'} {text}" if kind in _TARGETED else text
+        return "action noise (times the task's)" if name == "action_noise" else super().label(name)
 
     def nominal(self, name: str) -> float | None:
-        """The value that changes nothing; None where the named joints differ in it."""
-        kind = name.partition(":")[0]
-        if kind in ("friction", "action_noise"):
-            return 0.0 if kind == "friction" else 1.0
-        model = self.model
-        if kind == "gravity":
-            return -float(model.opt.gravity[2])
-        targets = self._targets(name)
-        if kind == "joint_stiffness":
-            values = {float(model.joint(t).stiffness[0]) for t in targets}
-        elif kind == "joint_damping":
-            values = {float(model.joint(t).damping[0]) for t in targets}
-        else:
-            values = {float(model.body(t).mass[0]) for t in targets}
-        return values.pop() if len(values) == 1 else None
+        return 1.0 if name == "action_noise" else super().nominal(name)
 
     def xml(self, changes: Mapping[str, float]) -> str:
         """The task's XML with changes made.
@@ -173,18 +92,12 @@ class Physics:
             ConfigError: an unknown distortion, two for one and the same thing, or a model that
                 MuJoCo refuses or that runs away by itself.
         """
-        asked = ", ".join(f"{name}={value:g}" for name, value in changes.items())
+        self.check_together(changes)
         tree = ET.parse(self.model_file)
         root = tree.getroot()
         mass, inertia = self.model.body_mass.copy(), self.model.body_inertia.copy()
-        changed: set[tuple[str, str]] = set()
         for name, value in changes.items():
-            self.check(name, value)
-            kind, targets = name.partition(":")[0], self._targets(name)
-            touched = {("mass" if kind.endswith("_mass") else kind, t) for t in targets}
-            if changed & touched:
-                raise ConfigError(f"{asked}: two values for {sorted(changed & touched)[0][1]}")
-            changed |= touched
+            kind, targets = name.partition(":")[0], self.targets(name)
             if kind.endswith("_mass"):
                 for body in (self.model.body(t).id for t in targets):
                     if kind == "pole_mass":
@@ -202,22 +115,10 @@ class Physics:
             self._set_inertial(root, mass, inertia)
         text = ET.tostring(root, encoding="unicode")
         try:
-            _let_run(_compile(text))
+            let_run(_compile(text))
         except ValueError as error:
-            raise ConfigError(f"{asked}: the physics can't take it ({error})") from error
+            raise ConfigError(f"{as_text(changes)}: the physics can't take it ({error})") from error
         return text
-
-    def _choices(self, kind: str) -> list[str]:
-        return self.joints if kind.startswith("joint_") else self.bodies
-
-    def _targets(self, name: str) -> list[str]:
-        """The bodies or joints that a distortion changes."""
-        kind, _, targets = name.partition(":")
-        if targets:
-            return targets.split(",")
-        if kind in ("torso_mass", "pole_mass"):
-            return [kind.removesuffix("_mass")]
-        return self.driven_joints if kind.startswith("joint_") else []
 
     def _elements(self, root: ET.Element) -> list[ET.Element]:
         """The XML's bodies in the order of MuJoCo's ids: depth first, the world first."""
@@ -259,20 +160,6 @@ def _compile(text: str) -> mujoco.MjModel:
         mujoco.set_mju_user_warning(None)
 
 
-def _let_run(model: mujoco.MjModel) -> None:
-    """Raises ValueError where a simulation without any action doesn't stay finite."""
-    data = mujoco.MjData(model)
-    data.qpos[:] += 0.01  # at its very rest a joint feels no spring
-    mujoco.set_mju_user_warning(lambda warning: None)
-    try:
-        mujoco.mj_step(model, data, _TRIAL_STEPS)
-    finally:
-        mujoco.set_mju_user_warning(None)
-    for warning in _RUNAWAY:
-        if data.warning[warning].number:
-            raise ValueError("the simulation runs away")
-
-
 def _child(root: ET.Element, tag: str) -> ET.Element:
     found = root.find(tag)
     return ET.SubElement(root, tag) if found is None else found
@@ -291,16 +178,25 @@ def distorted_task(task: Task, changes: Mapping[str, float]) -> Task:
     """
     if "action_noise" in changes:
         Physics(task).check("action_noise", changes["action_noise"])
-    physical = tuple((k, v) for k, v in changes.items() if k != "action_noise")
+    physical = {k: v for k, v in changes.items() if k != "action_noise"}
     if not physical:
         return task
-    base = _write_models(task.env_id, physical)
+    if task.backend == "gymnasium":
+        _try(task.env_id, tuple(physical.items()))
+        return dataclasses.replace(task, changes=physical)
+    base = _write_models(task.env_id, tuple(physical.items()))
     return dataclasses.replace(task, make_kwargs={**task.make_kwargs, "base_path": base})
 
 
 @cache
 def _physics(env_id: str) -> Physics:
     return Physics(find_task(env_id))  # its nominal model is compiled once
+
+
+@cache
+def _try(env_id: str, changes: tuple[tuple[str, float], ...]) -> None:
+    physics = _physics(env_id)
+    physics.apply(copy(physics.model), dict(changes), "paper")
 
 
 @cache

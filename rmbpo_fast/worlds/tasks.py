@@ -31,6 +31,7 @@ class Task:
         obs_size: leading observations kept (MBPO's truncated Ant and Humanoid); None keeps all.
         clipped_from: index of the first observed velocity, which the task clips to +-10.
         make_kwargs: settings handed to EnvPool or Gymnasium.
+        changes: of the physics, which Gymnasium's tasks take as they are made.
         max_episode_steps: after which Gymnasium ends an episode; None is the simulator's own.
         limit_is_ours: the task has none, so that evaluations would not end.
     """
@@ -42,6 +43,7 @@ class Task:
     obs_size: int | None = None
     clipped_from: int | None = None
     make_kwargs: dict[str, Any] = field(default_factory=dict)
+    changes: dict[str, float] = field(default_factory=dict)
     max_episode_steps: int | None = None
     limit_is_ours: bool = False
 

@@ -18,6 +18,7 @@ import torch
 from rmbpo_fast.errors import ConfigError, EnvironmentFault, NoInstance
 from rmbpo_fast.seeding import seed_for
 from rmbpo_fast.storage import Tree
+from rmbpo_fast.worlds.distorted import Distorted
 from rmbpo_fast.worlds.tasks import Task
 
 
@@ -189,7 +190,7 @@ class GymnasiumVector:
                 task.env_id, max_episode_steps=task.max_episode_steps, **task.make_kwargs
             )
             self._made.append(env)
-            return env
+            return Distorted(env, "paper", **task.changes) if task.changes else env
 
         with warnings.catch_warnings():
             # which version of a task runs is the user's choice, not to be nagged about

@@ -15,8 +15,8 @@ HOUSE = {
     "": ["errors seeding", "config storage"],
     "worlds": [
         "transition",
-        "termination",
-        "tasks",
+        "physics termination",
+        "distorted tasks",
         "definition distortion grids vector_env",
         "dimensions envs randomized_env",
         "episodes",
@@ -50,7 +50,7 @@ HOUSE = {
         "analysis_report evaluation imagine_on report summary",
     ],
     "study.sweep": ["plan trial", "results workers", "table", "session"],
-    "commands": ["analyze evaluate report sweep train"],
+    "commands": ["__main__ analyze evaluate report sweep train"],
 }
 OPERATIONS = sorted(
     f"{path.parent.name}/{path.name}"

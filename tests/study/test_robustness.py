@@ -149,7 +149,7 @@ def test_the_papers_grid_makes_a_figure_for_each_distortion(runs, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        ([], 2, "at least one run folder"),
+        (["--episodes", "3"], 2, "at least one run folder"),
         (["nothing"], 1, "nothing: no run here"),
         (["nothing*"], 1, "no run matches"),
         (["runs/*", "--episodes", "0"], 2, "--episodes must be at least 1"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rmbpo_fast.errors import ConfigError
-from rmbpo_fast.worlds import distortion
+from rmbpo_fast.worlds import Distorted, distortion
 from rmbpo_fast.worlds.distortion import Physics, distorted_task
 from rmbpo_fast.worlds.tasks import find_task
 from rmbpo_fast.worlds.vector_env import make_vector_env
@@ -129,6 +129,70 @@ def test_the_physics_is_gymnasiums_with_the_same_change(task, changes, edits):
     steps = min(len(ours), len(nominal))
     assert steps > 10
     assert np.abs(ours[:steps] - nominal[:steps]).max() > 1e-3, "the distortion did nothing"
+
+
+@pytest.mark.parametrize(("task", "changes", "edits"), CASES, ids=IDS)
+def test_the_wrappers_physics_is_envpools(task, changes, edits):
+    """For agents of other libraries, which play in Gymnasium."""
+    env = Distorted(gymnasium.make(TASKS[task]), **changes)
+    low, high = env.action_space.low, env.action_space.high
+    actions = 0.2 * np.random.default_rng(0).uniform(low, high, size=(25, len(low)))
+    ours, theirs = _play(distorted_task(find_task(task), changes), env.unwrapped, actions)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_physical_masses_take_their_inertia_with_them():
+    nominal, paper, physical = (
+        Distorted(gymnasium.make("Hopper-v5"), **more).unwrapped.model
+        for more in ({}, {"torso_mass": 7.0}, {"torso_mass": 7.0, "masses": "physical"})
+    )
+    torso = nominal.body("torso").id
+    times = 7.0 / nominal.body_mass[torso]
+    assert paper.body_mass[torso] == physical.body_mass[torso] == 7.0
+    assert (paper.body_inertia == nominal.body_inertia).all()
+    np.testing.assert_allclose(physical.body_inertia[torso], times * nominal.body_inertia[torso])
+    # what MuJoCo derives from both
+    assert physical.body_subtreemass[0] == pytest.approx(
+        nominal.body_subtreemass[0] + 7.0 * (1 - 1 / times)
+    )
+    assert (physical.dof_M0 != paper.dof_M0).any()
+
+
+def test_gymnasium_makes_a_distorted_task_by_its_id():
+    name = "rmbpo_fast.worlds:Distorted-v0"
+    one = gymnasium.make(name, env="Hopper-v5", torso_mass=6.0)
+    several = gymnasium.make_vec(name, 2, env="Hopper-v5", torso_mass=6.0, friction=0.3)
+    for env in (one, *several.envs):
+        assert env.unwrapped.model.body("torso").mass[0] == 6.0
+    again = gymnasium.make(one.spec)  # as Minari and others remake a task
+    assert again.unwrapped.model.body("torso").mass[0] == 6.0
+    several.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "message"),
+    [
+        ("Pendulum-v1", {"gravity": 1.0}, "Pendulum-v1: expected a task with a MuJoCo model"),
+        ("Hopper-v5", {"tors_mass": 1.0}, "Hopper-v5 has no distortion 'tors_mass'; it has torso_"),
+        ("Hopper-v5", {"masses": "light"}, "masses: expected paper or physical, found 'light'"),
+        ("Hopper-v5", {"torso_mass": -1.0}, "torso_mass must be greater than 0, not -1"),
+    ],
+)
+def test_what_a_wrapper_cant_do_is_one_line(env, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Distorted(gymnasium.make(env), **settings)
+
+
+def test_a_users_mujoco_task_can_be_distorted(monkeypatch):
+    """Gymnasium steps it: the change is made in its model."""
+    monkeypatch.setattr("envpool.list_all_envs", list)
+    task = find_task("Hopper-v5")
+    assert Physics(task).nominal("torso_mass") == pytest.approx(3.665, 1e-3)
+    vector = make_vector_env(distorted_task(task, {"torso_mass": 6.0}), 2, 0)
+    masses = [env.unwrapped.model.body("torso").mass[0] for env in vector._made]
+    assert masses == [6.0, 6.0]
+    with pytest.raises(ConfigError, match="torso_mass must be greater than 0"):
+        distorted_task(task, {"torso_mass": 0.0})
 
 
 @pytest.mark.parametrize(("task", "changes", "edits"), CASES, ids=IDS)

@@ -93,14 +93,14 @@ def _train_task(run: PlannedRun) -> Outcome:
     ):
         print(f"{START_MARK}{run.name} on {socket.gethostname()}, process {os.getpid()}")
         try:
-            status = session.run(run.starting_config())
+            ended = session.run(run.starting_config())
         except ConfigError as error:  # it would be refused again
             print(f"error: {error}")
             return Outcome("failed", str(error))
         except Exception:
             traceback.print_exc()
             raise
-    return Outcome("stopped" if status else "finished")
+    return Outcome("finished" if ended.signal is None else "stopped")
 
 
 def _trial_task(config: Config) -> Pace:
