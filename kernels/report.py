@@ -5,9 +5,10 @@ shared memory, registers, stack, matrix instructions and the width of loads; `pr
 is wrong with one.
 """
 
+import argparse
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
@@ -49,8 +50,10 @@ def problems(case: AotCase, architecture: int, made: Compiled) -> Iterator[str]:
         yield f"operands take {wide} loads of 16 bytes and {narrow} narrower ones"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table. Returns 1 where something is wrong, 2 where nothing can be compiled."""
+    prog = "python -m rmbpo_fast.kernels.report"
+    argparse.ArgumentParser(prog=prog, description=__doc__).parse_args(argv)
     if interpreting():
         print("error: TRITON_INTERPRET=1 is set; unset it to compile", file=sys.stderr)
         return 2

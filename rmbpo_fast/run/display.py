@@ -39,6 +39,9 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
 
 
+_PACE_STEPS = 1_000
+_SILENCE_S = 60.0
+
 View = TypeVar("View", bound="LiveView")
 
 
@@ -96,6 +99,7 @@ class Display(LiveView):
         first_step, total_steps: real steps done already, and at the end.
         watch: knows the phase at hand, which the live table shows.
         stopping: whether a stop has been asked for; the live table then says so.
+        learns_from: real step with which learning begins.
     """
 
     def __init__(
@@ -106,13 +110,17 @@ class Display(LiveView):
         total_steps: int,
         watch: Stopwatch,
         stopping: Callable[[], bool],
+        learns_from: int = 0,
     ) -> None:
         super().__init__(console, refresh_per_second=4)
         self._title, self._total = title, total_steps
         self._step, self._watch, self._stopping = first_step, watch, stopping
         self._row: dict[str, Any] = {}
-        # time left follows the last epochs that learned: random ones are a hundred times faster
-        self._pace: deque[tuple[float, int]] = deque(maxlen=4)
+        # the pace is that of steps that learned: random ones are a hundred times faster. So many
+        # steps hold a fit, which takes as long as all else
+        self._learns_from = learns_from
+        self._pace: deque[tuple[float, int]] = deque(maxlen=_PACE_STEPS)
+        self._printed = time.monotonic()
         self._bar = Progress(
             TextColumn("real steps"),
             BarColumn(),
@@ -124,11 +132,20 @@ class Display(LiveView):
 
     def print(self, text: str) -> None:
         """A line above the live table."""
+        self._printed = time.monotonic()
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def step(self, env_step: int) -> None:
         """The run has come to this real step."""
         self._step = env_step
+        if env_step > self._learns_from:
+            self._pace.append((time.monotonic(), env_step))
+
+    def beat(self) -> None:
+        """Called often in every phase: off a terminal a line a minute says where a run is."""
+        if self._live is None and time.monotonic() - self._printed >= _SILENCE_S:
+            now = f"now {self._watch.now}"
+            self.print(f"step {self._step}/{self._total}  {now}  left {self._time_left()}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         """A row of metrics.csv has been written."""
@@ -145,14 +162,17 @@ class Display(LiveView):
             if "rollout/horizon_steps" in row:
                 parts.append(f"k {row['rollout/horizon_steps']:.0f}")
             self.print("  ".join(parts))
-        if "sac/updates" in row:
-            self._pace.append((time.monotonic(), row["env_step"]))
+
+    def _speed(self) -> float | None:
+        """Real steps a second, lately."""
+        if len(self._pace) < 2:
+            return None
+        (then, first), (now, last) = self._pace[0], self._pace[-1]
+        return (last - first) / max(now - then, 1e-9)
 
     def _time_left(self) -> str:
-        if len(self._pace) < 2:
-            return "?"
-        (then, first), (now, last) = self._pace[0], self._pace[-1]
-        return clock((self._total - self._step) * (now - then) / (last - first))
+        speed = self._speed()
+        return "?" if speed is None else clock((self._total - self._step) / speed)
 
     def render(self) -> Group:
         self._bar.update(self._task, completed=self._step)
@@ -160,8 +180,8 @@ class Display(LiveView):
         cells = [(label, layout.format(row[name])) for label, name, layout in _SHOWN if name in row]
         cells.insert(0, ("now", self._watch.now))
         cells.insert(1, ("time left", self._time_left()))
-        if "env/steps_per_s" in row:
-            cells.insert(2, ("speed", f"{row['env/steps_per_s']:.1f} steps/s"))
+        if (speed := self._speed()) is not None:
+            cells.insert(2, ("speed", f"{speed:.1f} steps/s"))
         table = Table.grid(padding=(0, 2))
         for left, right in zip(cells[::2], [*cells[1::2], ("", "")], strict=False):
             table.add_row(Text(left[0], "dim"), left[1], Text(right[0], "dim"), right[1])

@@ -296,7 +296,12 @@ def train(
 
     A stop ends a fit, rollouts and an evaluation at once; they begin again when the run goes on.
     """
-    config, progress, steps = agent.config, agent.progress, steps.checked(stop.check)
+
+    def check() -> None:
+        display.beat()
+        stop.check()
+
+    config, progress, steps = agent.config, agent.progress, steps.checked(check)
     checkpoints = list_checkpoints(run_dir)
     saved_step = step_of(checkpoints[-1]) if checkpoints else 0
 

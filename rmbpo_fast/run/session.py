@@ -121,7 +121,8 @@ def run(config: Config, callback: Callback | None = None) -> Ended:
                 agent.progress.env_step,
                 config.task.total_env_steps,
                 metrics.watch,
-                lambda: stop.signal is not None,
+                lambda: stop.asked,
+                config.task.random_steps,
             )
         )
         display.print(f"{title} ({found})")

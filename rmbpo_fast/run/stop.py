@@ -18,12 +18,11 @@ class StopRequest:
 
     Attributes:
         signal: the one that asked.
-        asked: a signal or a callback has.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.asked = False
+        self._by_program = False
 
     def __enter__(self) -> "StopRequest":
         of_process = threading.current_thread() is threading.main_thread()
@@ -42,13 +41,17 @@ class StopRequest:
 
     def ask(self) -> None:
         """Asks for an orderly stop."""
-        self.asked = True
+        self._by_program = True
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal or `ask` has."""
+        return self._by_program or self.signal is not None
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = number
-        self.asked = True
         if not sys.stdout.isatty():  # on a terminal the live table says so
             # a signal may come in the middle of a print, so this goes past Python's buffers
             os.write(2, b"stopping, then saving; once more stops at once\n")

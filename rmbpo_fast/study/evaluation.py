@@ -48,7 +48,7 @@ class Arguments:
     out: Path | None = None
     """Folder for figures and results; evaluations/<task> if unset."""
     video: bool = False
-    """Also film the first policy, nominal and distorted side by side (15 s at most)."""
+    """Also film the first policy, beside it the distorted world if one is given (15 s at most)."""
 
 
 def _progress(console: Console) -> Progress:
@@ -166,11 +166,12 @@ def run(arguments: Arguments, command: str) -> None:
     check_worlds(subjects, experiments)
     out = arguments.out or Path("evaluations", find_task(env).name)
     fixed = experiments[0].fixed
-    if arguments.video and (arguments.grid or experiments[0].axes or not fixed):
+    if arguments.video and (arguments.grid or experiments[0].axes):
         raise ConfigError("--video films one world: give --distort single values only")
     for experiment in experiments:
         run_experiment(subjects, experiment, arguments, out, command)
     if arguments.video:
         film = out / experiments[0].slug() / "video.mp4"
         write_video(subjects[0], fixed, arguments.seed, film)
-        print(f"{film}: {subjects[0].name}, nominal and distorted, side by side")
+        both = ", nominal and distorted, side by side" * bool(fixed)
+        print(f"{film}: {subjects[0].name}{both}")

@@ -123,7 +123,7 @@ def find_renderer() -> str:
 
 
 def write_video(subject: Subject, changes: Mapping[str, float], seed: int, path: Path) -> None:
-    """Writes an MP4: left the nominal world, right the distorted one, the same seed.
+    """Writes an MP4: the nominal world, right of it the distorted one if any, the same seed.
 
     Raises:
         ConfigError: the task's states aren't known, or no encoder is installed.
@@ -131,10 +131,16 @@ def write_video(subject: Subject, changes: Mapping[str, float], seed: int, path:
     """
     if find_spec("imageio_ffmpeg") is None:
         raise ConfigError('--video needs an encoder: python -m pip install ".[video]"')
-    takes = [record(subject, {}, seed), record(subject, changes, seed)]
+    worlds = ({}, changes) if changes else ({},)
+    takes = [record(subject, world, seed) for world in worlds]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _film_apart(takes, path)
+
+
+def _film_apart(takes: list[Take], path: Path) -> None:
+    """In a process of its own: MuJoCo takes its renderer when it is imported."""
     before = os.environ.get("MUJOCO_GL")
     os.environ["MUJOCO_GL"] = find_renderer()
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
             Console(stderr=True).status("filming"),

@@ -61,5 +61,13 @@ def test_what_must_not_ship_is_named(change, words):
 
 def test_the_report_refuses_to_interpret(monkeypatch, capsys):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    assert main() == 2
+    assert main([]) == 2
     assert "unset it" in capsys.readouterr().err
+
+
+def test_its_help_compiles_nothing(monkeypatch, capsys):
+    monkeypatch.setattr("rmbpo_fast.kernels.report.compile_case", None)
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    assert "What the compiler makes of each Triton kernel" in capsys.readouterr().out

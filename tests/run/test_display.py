@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from rmbpo_fast.run.display import Display, clock
@@ -49,19 +50,41 @@ def test_live_table_fits_80_columns():
         asked.append(2)
 
 
-def test_time_left_follows_epochs_that_learned(monkeypatch):
-    """Random epochs take a second each, those that learn 100."""
+@pytest.fixture
+def now(monkeypatch):
+    """A clock that the test sets: now[0] seconds."""
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_time_left_follows_the_steps_that_learned(now):
+    """200 random steps take a second in all, those that learn one each."""
     console = Console(width=80, file=io.StringIO())
-    display = Display(console, "a run", 0, 1_000, Stopwatch(), lambda: False)
-    for step, seconds in ((100, 1), (200, 1), (300, 100), (400, 100)):
-        now[0] += seconds
-        learned = {"sac/updates": 100} if step > 200 else {}
-        assert display._time_left() == "?"
+    display = Display(console, "a run", 0, 1_000, Stopwatch(), lambda: False, learns_from=200)
+    for step in range(100, 201, 100):
+        now[0] += 0.5
         display.step(step)
-        display.epoch({**ROW, **learned, "env_step": step})
+    assert display._time_left() == "?"
+    for step in range(201, 401):
+        now[0] += 1.0
+        display.step(step)
     assert display._time_left() == clock(600)
+    with console.capture() as capture:
+        console.print(display.render())
+    assert "1.0 steps/s" in capture.get()  # within an epoch, too
+
+
+def test_off_a_terminal_a_long_phase_says_where_the_run_is(now):
+    out = io.StringIO()
+    watch = Stopwatch()
+    display = Display(Console(file=out, width=80), "a run", 0, 1_000, watch, lambda: False)
+    display.step(70)
+    with watch.phase("world_model"):
+        for _ in range(130):
+            now[0] += 1.0
+            display.beat()
+    assert out.getvalue() == "step 70/1000  now world_model  left ?\n" * 2
 
 
 def test_clock():

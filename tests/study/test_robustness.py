@@ -160,7 +160,6 @@ def test_the_papers_grid_makes_a_figure_for_each_distortion(runs, monkeypatch):
         (["runs/*", "hopper"], 2, "runs of different tasks can't be compared"),
         (["runs/*", "cut"], 1, "can't read the policy"),
         (["swapped"], 1, "a policy of InvertedPendulum-v2 in a run of Hopper-v3"),
-        (["runs/*", "--video"], 2, "--video films one world"),
         (["runs/*", "--video", "--distort", "pole_mass=5,9"], 2, "--video films one world"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -61,6 +61,15 @@ def test_a_film_of_two_worlds(run, monkeypatch, capsys):
     assert images[0][:52].max() > 200, "no caption"
 
 
+def test_without_a_distortion_the_nominal_world_is_filmed_alone(run, monkeypatch):
+    takes = []
+    monkeypatch.setattr(video, "_MOST_SECONDS", 0.1)
+    monkeypatch.setattr(video, "find_renderer", lambda: "none")
+    monkeypatch.setattr(video, "_film_apart", lambda found, path: takes.extend(found))
+    assert evaluate.main(["run", "--video", "--episodes", "1"]) == 0
+    assert [take.caption for take in takes] == ["nominal"]
+
+
 def test_without_a_renderer_there_is_one_line(run, monkeypatch, capsys):
     monkeypatch.setenv("MUJOCO_GL", "crayon")
     monkeypatch.setattr(video, "_MOST_SECONDS", 0.1)
@@ -72,5 +81,5 @@ def test_without_a_renderer_there_is_one_line(run, monkeypatch, capsys):
 
 def test_a_gymnasium_task_is_not_filmed(tmp_path):
     subject = load_subject(make_run(tmp_path / "run", "Pendulum-v1") / "policy.safetensors")
-    with pytest.raises(RmbpoError, match="stepped by Gymnasium"):
+    with pytest.raises(RmbpoError, match="Pendulum-v1 is no MuJoCo task"):
         video.write_video(subject, {"action_noise": 2.0}, 0, tmp_path / "video.mp4")
