@@ -40,7 +40,7 @@ def from_json(data: dict[str, Any]) -> Config:
         for name, found in data.items():
             if unknown := found.keys() - groups.get(name, {}).keys():
                 raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
-            values |= {n: _restore(value, groups[name][n]) for n, value in found.items()}
+            values |= {n: _restore(n, value, groups[name][n]) for n, value in found.items()}
         config = Config().replace(**values)
         validate(config)
     except (TypeError, AttributeError) as error:
@@ -77,11 +77,29 @@ def read_machine(run_dir: Path) -> dict[str, Any]:
     return machine if isinstance(machine, dict) else {}
 
 
-def _restore(value: Any, hint: Any) -> Any:
-    """JSON knows neither tuples nor paths."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, str) and Path in options:
-        return Path(value)
-    return value
+def _restore(name: str, value: Any, hint: Any) -> Any:
+    """A setting's value as its type has it: JSON knows neither tuples nor paths.
+
+    Raises:
+        ConfigError: a value of another type.
+    """
+    for option in typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,):
+        origin, parts = typing.get_origin(option), typing.get_args(option)
+        if origin is tuple:
+            if isinstance(value, (list, tuple)) and all(_is_a(part, parts[0]) for part in value):
+                return tuple(value)
+        elif origin is typing.Literal:
+            if isinstance(value, str) and value in parts:
+                return value
+        elif option is Path:
+            if isinstance(value, str):
+                return Path(value)
+        elif _is_a(value, option):
+            return value
+    raise ConfigError(f"{name}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+def _is_a(value: Any, kind: type) -> bool:
+    if kind is not bool and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)
