@@ -22,7 +22,7 @@ _RESUMABLE = {f.name for f in dataclasses.fields(RunConfig)} - {"seed", "run_dir
 
 _ABOUT = """Train RMBPO. Defaults shown are those of the --env given.
 
---config FILE takes a run's config.json as a start: flags beside it change single settings."""
+--config FILE starts from a run's config.json; flags change single settings."""
 
 
 def with_hyphens(argv: list[str]) -> list[str]:

@@ -182,6 +182,7 @@ class GymnasiumVector:
         space = _box(self._envs.single_observation_space, "observations", task.env_id)
         self.obs_size = space.shape[0]
         self._seed: int | None = seed
+        self._first_seed, self._resets = seed, 0
         self._before: list[Tree | None] = [None] * num_envs
 
     def _make(self, task: Task) -> gymnasium.vector.SyncVectorEnv:
@@ -213,17 +214,27 @@ class GymnasiumVector:
         return [state if state and state["bit_generator"] == "PCG64" else None for state in states]
 
     def state_dict(self) -> Tree:
-        return {"before": list(self._before), "now": self._generators()}
+        seed, resets = self._first_seed, self._resets
+        return {
+            "before": list(self._before),
+            "now": self._generators(),
+            "seed": seed,
+            "resets": resets,
+        }
 
     def restart(self, state: Tree, in_progress: np.ndarray) -> np.ndarray:
+        self._first_seed, self._resets = state["seed"], state["resets"]
+        if None in state["now"]:
+            # a generator of the task's own: it must not draw again what it drew before
+            self._seed = seed_for(state["seed"], "restart", state["resets"]) % 2**31
+            return self.reset(np.arange(self._num_envs))
         for i, env in enumerate(self._made):
             saved = state["now" if in_progress[i] else "before"][i]
             if saved is not None:
                 bits = np.random.PCG64()
                 bits.state = saved
                 env.unwrapped.np_random = np.random.Generator(bits)
-        if any(saved is not None for saved in state["now"]):
-            self._seed = None
+        self._seed = None
         return self.reset(np.arange(self._num_envs))
 
     def reset(self, indices: np.ndarray) -> np.ndarray:
@@ -232,6 +243,7 @@ class GymnasiumVector:
         for i, state in enumerate(self._generators()):
             if mask[i]:
                 self._before[i] = state
+        self._resets += len(indices)
         with self._faults("reset"):
             if self._seed is not None and mask.all():
                 obs, _ = self._envs.reset(seed=self._seed)

@@ -152,7 +152,7 @@ def test_unknown_settings_are_refused():
         Config().replace(etta=1)
     data = to_json(Config())
     data["adversary"]["eta"] = "big"
-    with pytest.raises(ConfigError, match="eta: expected float, found .big."):
+    with pytest.raises(ConfigError, match=r"eta: expected float, found .big."):
         from_json(data)
     with pytest.raises(ConfigError, match="no such setting: depth"):
         from_json({**to_json(Config()), "planner": {"depth": 3}})

@@ -76,7 +76,7 @@ def test_what_is_missing_is_named(page, tmp_path, monkeypatch, capsys):
         Path("run/metrics.csv").write_bytes(broken)
         assert report.main(["run"]) == 1
         assert capsys.readouterr().err.count("\n") == 1
-    for words, status in ((["nothing"], 1), ([], 2)):
+    for words, status in ((["nothing"], 1), (["--out", "page.html"], 2)):
         assert report.main(words) == status
         assert capsys.readouterr().err.count("\n") == 1
     assert Path("report.html").read_text() == before

@@ -1,6 +1,7 @@
 """What environments do after a stop: the streams go on, and nothing is played twice."""
 
 import gymnasium
+import numpy as np
 import pytest
 import torch
 
@@ -102,6 +103,37 @@ def test_an_episode_in_progress_is_lost_and_none_is_played_again(name):
         starts.append(fresh.obs.clone())
         play(fresh, 1)
         going = fresh
+
+
+class Own(Point):
+    """Draws from a generator of its own, which nobody can save."""
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.own = np.random.default_rng(seed)
+        self.state = self.own.uniform(-0.1, 0.1, 2)
+        return self.state.copy(), {}
+
+    def step(self, action):
+        self.state = self.state + self.own.normal(0, 0.02, 2)
+        return self.state.copy(), 0.0, False, False, {}
+
+
+def test_a_generator_of_the_tasks_own_draws_nothing_again():
+    gymnasium.register("Own-v0", Own, max_episode_steps=5)
+    try:
+        going = make("Own-v0", 1)
+        starts = [going.obs.clone()]
+        for _ in range(3):
+            play(going, 5)
+            starts.append(going.obs.clone())
+            fresh = make("Own-v0", 1)
+            fresh.load_state_dict(going.state_dict())
+            assert not any(torch.equal(fresh.obs, start) for start in starts)
+            starts.append(fresh.obs.clone())
+            going = fresh
+    finally:
+        gymnasium.registry.pop("Own-v0")
 
 
 def test_rows_say_where_episodes_begin_and_are_cut():
