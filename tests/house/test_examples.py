@@ -32,6 +32,7 @@ def test_own_task():
     assert Policy.load(example.main(**FEW)).env_id == "Mine/Cart-v0"
 
 
+@pytest.mark.slow
 def test_distortions_for_an_agent_of_stable_baselines3():
     example = importlib.import_module("distortions_for_sb3")
     returns = example.main(steps=10, masses=(3.0, 6.0), episodes=2)
@@ -39,6 +40,7 @@ def test_distortions_for_an_agent_of_stable_baselines3():
     assert not np.array_equal(returns[3.0], returns[6.0])
 
 
+@pytest.mark.slow
 def test_optuna_over_the_pessimism():
     study = importlib.import_module("tune_pessimism").main(trials=2, **FEW)
     assert len(study.trials) == 2

@@ -24,6 +24,8 @@ from rmbpo_fast.worlds.distortion import Physics
 from rmbpo_fast.worlds.grids import make_experiment
 from rmbpo_fast.worlds.tasks import find_task
 
+pytestmark = pytest.mark.slow
+
 trials = settings(
     max_examples=30,
     deadline=None,
