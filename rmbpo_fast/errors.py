@@ -25,8 +25,11 @@ class NoInstance(EnvironmentFault):
     """
 
     def __init__(self, message: str, made: int) -> None:
-        super().__init__(message)
+        super().__init__(message, made)  # both: a worker's exception comes back by its arguments
         self.made = made
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class DivergedError(RmbpoError):

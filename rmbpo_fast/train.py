@@ -12,7 +12,8 @@ from types import ModuleType
 
 from rmbpo_fast.config import Config
 from rmbpo_fast.errors import run_command
-from rmbpo_fast.run.cli import parse
+from rmbpo_fast.run.cli import parse, require_same
+from rmbpo_fast.run.config_file import read_config
 from rmbpo_fast.run.loop import Callback
 from rmbpo_fast.run.session import run
 from rmbpo_fast.run.validation import validate
@@ -29,10 +30,18 @@ def train(config: Config, callback: Callback | None = None) -> Path:
     Returns:
         The run's folder: `Policy.load` takes it, and so does `config.replace(resume=...)`.
     Raises:
-        RmbpoError: settings that can't be served, or a run that failed.
+        RmbpoError: settings that can't be served, or a run that failed. What the callback raises
+            comes out as it is, after the run was saved.
         KeyboardInterrupt, SystemExit: SIGINT or SIGTERM asked for the stop; the run is saved.
     """
-    config = config.replace(env=with_module(config.task.env))
+    paths = {"run_dir": config.run.run_dir, "resume": config.run.resume}
+    config = config.replace(
+        env=with_module(config.task.env),
+        **{name: None if path is None else Path(path) for name, path in paths.items()},
+    )
+    if (run_dir := config.run.resume) is not None:
+        config = config.replace(run_dir=run_dir)
+        require_same(read_config(run_dir).replace(run_dir=run_dir), config)
     validate(config)
     ended = run(config, callback)
     if ended.signal == signal.SIGINT:

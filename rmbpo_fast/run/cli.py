@@ -82,10 +82,16 @@ def parse(argv: list[str]) -> Config:
     )
     config = config.replace(env=with_module(config.task.env))
     validate(config)
-    if known.resume is not None and (changed := changed_settings(base, config)):
+    if known.resume is not None:
+        require_same(base, config)
+    return config
+
+
+def require_same(before: Config, after: Config) -> None:
+    """Raises ConfigError where a run that goes on would become another one."""
+    if changed := changed_settings(before, after):
         flags = ", ".join(changed)
         raise ConfigError(f"--resume goes on with the run's own settings: can't change {flags}")
-    return config
 
 
 def changed_settings(before: Config, after: Config) -> list[str]:

@@ -139,13 +139,26 @@ def run(config: Config, callback: Callback | None = None) -> Ended:
         if config.run.compile:
             steps, done = accelerate(agent, device)
             display.print(done)
+        raised: list[Exception] = []
+
+        def guarded(row: dict[str, Any]) -> object:
+            assert callback is not None
+            try:
+                return callback(row)
+            except Exception as error:
+                raised.append(error)
+                raise
+
+        watched = None if callback is None else guarded
         try:
-            train(agent, steps, metrics, journal, run_dir, display, stop, callback)
+            train(agent, steps, metrics, journal, run_dir, display, stop, watched)
             step = agent.progress.env_step
             display.print(f"saved at step {step}; {metrics.elapsed_s():.1f} s of training in all")
             if config.run.save_dataset:
                 display.print(save_dataset(agent, run_dir))
         except Exception as error:
+            if error in raised:  # a program's own, such as Optuna's TrialPruned; the run is saved
+                raise
             raise what_failed(error, agent.progress.env_step, run_dir) from error
         except KeyboardInterrupt:
             display.print("stopped at once, without saving; the journal has every real step")

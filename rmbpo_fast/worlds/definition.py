@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import inspect
+import os
 import sys
 from collections.abc import Iterable
 from functools import cache
@@ -80,7 +81,9 @@ def _model_of(task: Task) -> bytes:
 
 def _files_of(settings: dict[str, Any]) -> list[Path]:
     texts = [value for value in settings.values() if isinstance(value, (str, Path))]
-    return [Path(text).resolve() for text in texts if text and Path(text).is_file()]
+    # a text of another kind, such as a whole XML, is no name that a system could look up
+    short = [text for text in texts if text and len(str(text)) < 4_096 and "\n" not in str(text)]
+    return [Path(text).resolve() for text in short if os.path.isfile(text)]
 
 
 def _code_of(kinds: Iterable[Any]) -> list[Path]:

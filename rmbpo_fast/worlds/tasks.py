@@ -4,6 +4,7 @@ import difflib
 import importlib
 import inspect
 import math
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
@@ -190,17 +191,16 @@ def _ends_by(env: str, rule: termination.Rule) -> bool:
     """
     ended = rule is termination.never
     try:
-        made = gymnasium.make(env, disable_env_checker=True)
-        made.action_space.seed(0)
-        made.reset(seed=0)
-        for _ in range(_TRIED_STEPS):
-            obs, _, terminated, truncated, _ = made.step(made.action_space.sample())
-            if bool(rule(torch.as_tensor(obs)[None])) != bool(terminated):
-                return False
-            ended |= bool(terminated)
-            if terminated or truncated:
-                made.reset()
-        made.close()
+        with closing(gymnasium.make(env, disable_env_checker=True)) as made:
+            made.action_space.seed(0)
+            made.reset(seed=0)
+            for _ in range(_TRIED_STEPS):
+                obs, _, terminated, truncated, _ = made.step(made.action_space.sample())
+                if bool(rule(torch.as_tensor(obs)[None])) != bool(terminated):
+                    return False
+                ended |= bool(terminated)
+                if terminated or truncated:
+                    made.reset()
     except Exception:  # noqa: BLE001 the task's own code: making it for the run will say so
         return False
     return ended  # a rule that was never seen to hold may be another task's

@@ -210,8 +210,10 @@ class GymnasiumVector:
     def _generators(self) -> list[Tree | None]:
         """Each environment's `np_random`, where it is one that JSON can hold."""
         found = [getattr(env.unwrapped, "_np_random", None) for env in self._made]
-        states = [rng and rng.bit_generator.state for rng in found]
-        return [state if state and state["bit_generator"] == "PCG64" else None for state in states]
+        bits = [
+            rng.bit_generator if isinstance(rng, np.random.Generator) else None for rng in found
+        ]
+        return [dict(b.state) if isinstance(b, np.random.PCG64) else None for b in bits]
 
     def state_dict(self) -> Tree:
         seed, resets = self._first_seed, self._resets
@@ -224,17 +226,17 @@ class GymnasiumVector:
 
     def restart(self, state: Tree, in_progress: np.ndarray) -> np.ndarray:
         self._first_seed, self._resets = state["seed"], state["resets"]
+        # a generator of the task's own must not draw again what it drew before
+        self._seed = seed_for(state["seed"], "restart", state["resets"]) % 2**31
+        obs = self.reset(np.arange(self._num_envs))
         if None in state["now"]:
-            # a generator of the task's own: it must not draw again what it drew before
-            self._seed = seed_for(state["seed"], "restart", state["resets"]) % 2**31
-            return self.reset(np.arange(self._num_envs))
+            return obs
         for i, env in enumerate(self._made):
             saved = state["now" if in_progress[i] else "before"][i]
             if saved is not None:
                 bits = np.random.PCG64()
                 bits.state = saved
                 env.unwrapped.np_random = np.random.Generator(bits)
-        self._seed = None
         return self.reset(np.arange(self._num_envs))
 
     def reset(self, indices: np.ndarray) -> np.ndarray:

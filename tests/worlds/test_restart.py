@@ -108,7 +108,14 @@ def test_an_episode_in_progress_is_lost_and_none_is_played_again(name):
 class Own(Point):
     """Draws from a generator of its own, which nobody can save."""
 
+    def __init__(self, kind):
+        self.kind = kind
+
     def reset(self, *, seed=None, options=None):
+        if self.kind == "both":
+            super().reset(seed=seed)
+        if self.kind == "legacy" and seed is not None:
+            self.np_random = np.random.RandomState(seed)
         if seed is not None:
             self.own = np.random.default_rng(seed)
         self.state = self.own.uniform(-0.1, 0.1, 2)
@@ -119,8 +126,10 @@ class Own(Point):
         return self.state.copy(), 0.0, False, False, {}
 
 
-def test_a_generator_of_the_tasks_own_draws_nothing_again():
-    gymnasium.register("Own-v0", Own, max_episode_steps=5)
+@pytest.mark.parametrize("kind", ["alone", "both", "legacy"])
+def test_a_generator_of_the_tasks_own_draws_nothing_again(kind):
+    """Beside Gymnasium's, too."""
+    gymnasium.register("Own-v0", Own, max_episode_steps=5, kwargs={"kind": kind})
     try:
         going = make("Own-v0", 1)
         starts = [going.obs.clone()]
