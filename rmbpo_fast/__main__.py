@@ -4,6 +4,8 @@ import difflib
 import importlib
 import sys
 
+from rmbpo_fast.errors import words_of
+
 COMMANDS = {
     "train": "train a policy: RMBPO, MBPO or SAC",
     "evaluate": "its returns in the nominal task and in distorted ones",
@@ -15,7 +17,7 @@ COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: that of the command named, 2 where there is none."""
-    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    name, *words = words_of(argv)
     if name in ("-h", "--help"):
         print("usage: rmbpo-fast COMMAND [...]\n")
         for command, what in COMMANDS.items():

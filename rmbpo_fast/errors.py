@@ -48,6 +48,11 @@ class StorageError(RmbpoError):
     """A checkpoint, journal or policy file that is missing, damaged or of another kind."""
 
 
+def words_of(argv: list[str] | None) -> list[str]:
+    """A command's words, the process's own if none are given; a bare command asks for its help."""
+    return (sys.argv[1:] if argv is None else argv) or ["--help"]
+
+
 def run_command(work: Callable[[], int | None], when_interrupted: str) -> int:
     """Runs a command's work.
 

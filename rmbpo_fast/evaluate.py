@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import tyro
 
-from rmbpo_fast.errors import run_command
+from rmbpo_fast.errors import run_command, words_of
 from rmbpo_fast.study.evaluation import Arguments, run
 from rmbpo_fast.study.subjects import load_subjects
 from rmbpo_fast.worlds.episodes import check_changes, play
@@ -55,7 +55,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
-    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    words = words_of(argv)
     arguments = tyro.cli(Arguments, args=words, prog="python -m rmbpo_fast.evaluate")
     torch.set_num_threads(1)  # a batch of ten rows: a second thread costs more than it brings
     before = signal.signal(signal.SIGTERM, _stop)
@@ -71,17 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 class _Callable(ModuleType):
     """`rmbpo_fast.evaluate` is the module of the command and the function in one."""
 
-    def __call__(
-        self,
-        run_dir: str | Path,
-        changes: Mapping[str, float] | None = None,
-        *,
-        episodes: int = 10,
-        seed: int = 0,
-    ) -> np.ndarray:
-        return evaluate(run_dir, changes, episodes=episodes, seed=seed)
-
-    __call__.__doc__ = evaluate.__doc__
+    __call__ = staticmethod(evaluate)
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -5,14 +5,14 @@ import sys
 
 import tyro
 
-from rmbpo_fast.errors import ConfigError, run_command
+from rmbpo_fast.errors import ConfigError, run_command, words_of
 from rmbpo_fast.storage import write_text_atomically
 from rmbpo_fast.study.report import Arguments, make_page
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failure, 2 for bad settings."""
-    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    words = words_of(argv)
     arguments = tyro.cli(Arguments, args=words, prog="python -m rmbpo_fast.report")
 
     def work() -> None:

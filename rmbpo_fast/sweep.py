@@ -9,13 +9,13 @@ import sys
 import torch
 import tyro
 
-from rmbpo_fast.errors import run_command
+from rmbpo_fast.errors import run_command, words_of
 from rmbpo_fast.study.sweep.session import Arguments, run
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failed run, 2 for bad settings."""
-    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    words = words_of(argv)
     prog = "python -m rmbpo_fast.sweep"
     arguments, of_train = tyro.cli(Arguments, args=words, prog=prog, return_unknown_args=True)
     torch.set_num_threads(1)  # the evaluation's batches are small

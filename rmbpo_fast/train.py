@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from rmbpo_fast.config import Config
-from rmbpo_fast.errors import run_command
+from rmbpo_fast.errors import run_command, words_of
 from rmbpo_fast.run.cli import parse, require_same
 from rmbpo_fast.run.config_file import read_config
 from rmbpo_fast.run.loop import Callback
@@ -53,7 +53,7 @@ def train(config: Config, callback: Callback | None = None) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """The command. Returns the exit status: 0, 1 for a failed run, 2 for bad settings."""
-    words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    words = words_of(argv)
 
     def work() -> int:
         ended = run(parse(words))
@@ -65,10 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 class _Callable(ModuleType):
     """`rmbpo_fast.train` is the module of the command and the function in one."""
 
-    def __call__(self, config: Config, callback: Callback | None = None) -> Path:
-        return train(config, callback)
-
-    __call__.__doc__ = train.__doc__
+    __call__ = staticmethod(train)
 
 
 sys.modules[__name__].__class__ = _Callable

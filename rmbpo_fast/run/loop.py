@@ -290,7 +290,7 @@ def train(
     run_dir: Path,
     display: Display,
     stop: StopRequest,
-    callback: Callback | None = None,
+    callback: Callback,
 ) -> None:
     """Runs until --total-env-steps or a stop is asked for, and saves; also where something fails.
 
@@ -323,7 +323,7 @@ def train(
             if progress.env_step // epoch_steps > metrics.last_step // epoch_steps:
                 row = end_epoch(agent, steps, metrics, run_dir)
                 display.epoch(row)
-                if callback is not None and callback(row):
+                if callback(row):
                     stop.ask()
             if progress.env_step - saved_step >= config.run.checkpoint_every_steps:
                 save()

@@ -141,15 +141,13 @@ def run(config: Config, callback: Callback | None = None) -> Ended:
             display.print(done)
         raised: list[Exception] = []
 
-        def guarded(row: dict[str, Any]) -> object:
-            assert callback is not None
+        def watched(row: dict[str, Any]) -> object:
             try:
-                return callback(row)
+                return callback is not None and callback(row)
             except Exception as error:
                 raised.append(error)
                 raise
 
-        watched = None if callback is None else guarded
         try:
             train(agent, steps, metrics, journal, run_dir, display, stop, watched)
             step = agent.progress.env_step

@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from rmbpo_fast import __version__
+from rmbpo_fast.worlds.distortion import Physics
 from rmbpo_fast.worlds.tasks import Task, find_task, maker_of
 
 
@@ -71,11 +72,9 @@ def _digest(task: Task) -> str:
 
 def _model_of(task: Task) -> bytes:
     """The compiled model: whatever files it comes from."""
-    env: Any = gymnasium.make(task.env_id, disable_env_checker=True, **task.make_kwargs)
-    model = env.unwrapped.model
+    model = Physics(task).model
     buffer = np.zeros(mujoco.mj_sizeModel(model), dtype=np.uint8)
     mujoco.mj_saveModel(model, None, buffer)
-    env.close()
     return buffer.tobytes()
 
 

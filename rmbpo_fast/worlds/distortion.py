@@ -92,27 +92,22 @@ class Physics(ModelPhysics):
             ConfigError: an unknown distortion, two for one and the same thing, or a model that
                 MuJoCo refuses or that runs away by itself.
         """
-        self.check_together(changes)
+        changed = copy(self.model)
+        self.apply(changed, changes, "paper")
         tree = ET.parse(self.model_file)
         root = tree.getroot()
-        mass, inertia = self.model.body_mass.copy(), self.model.body_inertia.copy()
-        for name, value in changes.items():
+        kinds = {name.partition(":")[0] for name in changes}
+        if (changed.body_mass != self.model.body_mass).any():
+            self._set_inertial(root, changed)
+        if "friction" in kinds:
+            self._set_friction(root, changed)
+        if "gravity" in kinds:
+            _child(root, "option").set("gravity", _numbers(changed.opt.gravity))
+        for name in (name for name in changes if name.startswith("joint_")):
             kind, targets = name.partition(":")[0], self.targets(name)
-            if kind.endswith("_mass"):
-                for body in (self.model.body(t).id for t in targets):
-                    if kind == "pole_mass":
-                        inertia[body] *= value / mass[body]
-                    mass[body] = value
-            elif kind == "friction":
-                self._set_friction(root, 1.0 + value)
-            elif kind == "gravity":
-                _child(root, "option").set("gravity", _numbers([0.0, 0.0, -value]))
-            elif kind.startswith("joint_"):
-                for joint in root.iter("joint"):
-                    if joint.get("name") in targets:
-                        joint.set(kind.removeprefix("joint_"), _numbers([value]))
-        if (mass != self.model.body_mass).any():
-            self._set_inertial(root, mass, inertia)
+            for joint in root.iter("joint"):
+                if joint.get("name") in targets:
+                    joint.set(kind.removeprefix("joint_"), _numbers([changes[name]]))
         text = ET.tostring(root, encoding="unicode")
         try:
             let_run(_compile(text))
@@ -126,13 +121,13 @@ class Physics(ModelPhysics):
         assert world is not None
         return [world, *world.iter("body")]
 
-    def _set_friction(self, root: ET.Element, factor: float) -> None:
+    def _set_friction(self, root: ET.Element, changed: mujoco.MjModel) -> None:
         for body, element in enumerate(self._elements(root)):
             first = int(self.model.body_geomadr[body])
             for i, geom in enumerate(element.findall("geom")):
-                geom.set("friction", _numbers(factor * self.model.geom_friction[first + i]))
+                geom.set("friction", _numbers(changed.geom_friction[first + i]))
 
-    def _set_inertial(self, root: ET.Element, mass: np.ndarray, inertia: np.ndarray) -> None:
+    def _set_inertial(self, root: ET.Element, changed: mujoco.MjModel) -> None:
         """Every body's mass and inertia in full, so that MuJoCo infers none from the geoms."""
         compiler = _child(root, "compiler")
         compiler.set("inertiafromgeom", "false")
@@ -145,8 +140,8 @@ class Physics(ModelPhysics):
             values = {
                 "pos": self.model.body_ipos[body],
                 "quat": self.model.body_iquat[body],
-                "mass": [mass[body]],
-                "diaginertia": inertia[body],
+                "mass": [changed.body_mass[body]],
+                "diaginertia": changed.body_inertia[body],
             }
             element.insert(0, ET.Element("inertial", {k: _numbers(v) for k, v in values.items()}))
 

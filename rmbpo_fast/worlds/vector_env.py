@@ -6,6 +6,7 @@ that is no transition; both libraries can reset chosen environments, so no such 
 
 import traceback
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
@@ -81,7 +82,7 @@ def _box(space: Any, what: str, env_id: str) -> gymnasium.spaces.Box:
     return space
 
 
-class Repeating:
+class Repeating(ABC):
     """Environments whose generators can't be read: a restart repeats the resets so far."""
 
     _seed: int
@@ -103,11 +104,11 @@ class Repeating:
             obs[behind] = self.reset(behind)
         return obs
 
-    def seed(self, seed: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def seed(self, seed: int) -> None: ...
 
-    def reset(self, indices: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def reset(self, indices: np.ndarray) -> np.ndarray: ...
 
 
 class EnvPoolVector(Repeating):
